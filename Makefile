@@ -1,0 +1,79 @@
+# What people run. `make help` lists it; everything works in .venv, which `make install` builds from hash-locked lists.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+# Training needs nothing beyond the image.
+STEPS := preprocess validate evaluate deploy
+
+.PHONY: help
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+# The first interpreter that works: a name on the PATH may be a shim for a version that is not there.
+.PHONY: python
+python:
+	@for candidate in python3.12 python3.11 python3 python; do \
+	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' >/dev/null 2>&1; then \
+	    echo "$$candidate" > .python; exit 0; fi; done; \
+	echo "make: Python 3.11 or 3.12 is needed, and none was found on the PATH" >&2; exit 1
+
+.PHONY: install
+install: .venv/installed  ## build .venv from requirements/dev.txt
+
+# uv installs in seconds; where it cannot be had, pip does the same from the same list.
+.venv/installed: requirements/dev.txt requirements/uv.txt pyproject.toml
+	@$(MAKE) --no-print-directory python
+	@echo "installing into .venv (about 2.5 GB, once)"
+	@rm -rf .venv && "$$(cat .python)" -m venv .venv && rm .python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt || true
+	@if [ -x $(BIN)/uv ]; then \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt && \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .; \
+	else \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .; \
+	fi
+	@touch $@
+
+.PHONY: run
+run: install  ## a model's whole life on drawn signs, in the embedded SageMaker
+	@$(BIN)/signs run
+
+.PHONY: gtsrb
+gtsrb: install  ## the same on the real benchmark; DATA=folder or DATA=s3://... if you have it
+	@$(BIN)/signs run --data $(or $(DATA),official)
+
+.PHONY: test
+test: install  ## unit, contract and integration tests
+	@$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: install  ## formatting, lint rules, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+.PHONY: format
+format: install  ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+# Addresses of package indexes must not get into the lists, hence the flags.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+  --no-emit-index-url --no-emit-find-links
+
+.PHONY: lock
+lock: install  ## write the lock files anew
+	@$(COMPILE) requirements/uv.in -o requirements/uv.txt
+	@$(COMPILE) requirements/runtime.in -o requirements/runtime.txt
+	@$(COMPILE) requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
+	@for step in $(STEPS); do \
+	  $(COMPILE) steps/requirements/$$step.in -c requirements/runtime.txt -o steps/requirements/$$step.txt; done
+
+.PHONY: clean
+clean:  ## stop the embedded SageMaker and remove what was built here
+	@if [ -x $(BIN)/signs ]; then $(BIN)/signs local stop; fi
+	@rm -rf .venv .signs .pytest_cache .mypy_cache .ruff_cache
