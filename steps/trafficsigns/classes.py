@@ -1,0 +1,53 @@
+"""The 43 classes of the German Traffic Sign Recognition Benchmark, in the order of their identifiers.
+
+Source: Stallkamp et al., "Man vs. computer: Benchmarking machine learning algorithms for traffic sign recognition",
+Neural Networks 32 (2012), figure 1. The archives carry numbers only, so the names are written down here.
+"""
+
+from __future__ import annotations
+
+CLASS_NAMES: tuple[str, ...] = (
+    "Speed limit 20",
+    "Speed limit 30",
+    "Speed limit 50",
+    "Speed limit 60",
+    "Speed limit 70",
+    "Speed limit 80",
+    "End of speed limit 80",
+    "Speed limit 100",
+    "Speed limit 120",
+    "No overtaking",
+    "No overtaking by lorries",
+    "Priority at next crossing",
+    "Priority road",
+    "Give way",
+    "Stop",
+    "No vehicles",
+    "No lorries",
+    "No entry",
+    "Danger",
+    "Bend left",
+    "Bend right",
+    "Double bend",
+    "Bumpy road",
+    "Slippery road",
+    "Road narrows on the right",
+    "Road works",
+    "Traffic signals",
+    "Pedestrians",
+    "Children",
+    "Bicycles",
+    "Ice or snow",
+    "Wild animals",
+    "End of all limits",
+    "Turn right ahead",
+    "Turn left ahead",
+    "Ahead only",
+    "Straight or right",
+    "Straight or left",
+    "Keep right",
+    "Keep left",
+    "Roundabout",
+    "End of no overtaking",
+    "End of no overtaking by lorries",
+)
