@@ -1,0 +1,138 @@
+"""Random changes that leave a sign the same sign: how training sees more streets than were photographed.
+
+Every function works on a whole batch and draws from a seed that is given to it, so the same seed gives the same
+pixels whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+_SYMMETRIC = (
+    "Priority at next crossing",
+    "Priority road",
+    "Give way",
+    "No vehicles",
+    "No entry",
+    "Danger",
+    "Bumpy road",
+    "Traffic signals",
+    "Ice or snow",
+    "Ahead only",
+)
+_COUNTERPARTS = (
+    ("Bend left", "Bend right"),
+    ("Turn right ahead", "Turn left ahead"),
+    ("Straight or right", "Straight or left"),
+    ("Keep right", "Keep left"),
+)
+
+# Every amplitude is half the width of a uniform distribution around "no change".
+_ROTATION = math.radians(15)
+_SHIFT = 0.1  # of the side
+_SCALE = 0.15
+_SHEAR = 0.15
+_PERSPECTIVE = 0.1  # change of scale from one edge to the other
+_GAIN = 0.15  # of each colour on its own: white balance; a common gain would be undone by the network's normalisation
+_GAMMA = 0.3  # in the exponent of 2
+_NOISE = 0.1  # of the image's own standard deviation: a night image survives less noise than one at noon
+
+
+def mirror_table(names: Sequence[str]) -> list[int]:
+    """Say for each class which class its mirror image belongs to, -1 where the mirror image is no sign.
+
+    Goes by name, so that a data set with other classes, or another order, is mirrored only where that is known to be
+    right. A class whose counterpart is missing is not mirrored.
+    """
+    counterpart = {name: name for name in _SYMMETRIC}
+    for left, right in _COUNTERPARTS:
+        counterpart |= {left: right, right: left}
+    position = {name: index for index, name in enumerate(names)}
+    return [position.get(counterpart.get(name, ""), -1) for name in names]
+
+
+def augment(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, mirrors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Change a batch of training images at random.
+
+    Takes uint8 ``[n, height, width, 3]``, int64 labels ``[n]``, an integer seed ``[2]`` and a ``mirror_table`` as int64
+    ``[classes]``; returns images and labels of the same shapes and dtypes. Labels change only where a sign was
+    mirrored into its counterpart.
+    """
+    seeds = tf.unstack(tf.random.split(seed, 5))
+    images, labels = mirror(images, labels, seeds[0], mirrors)
+    values = tf.cast(images, tf.float32) / 255.0
+    values = warp(values, seeds[1])
+    values = blur(values, seeds[2])
+    values = relight(values, seeds[3])
+    values = add_noise(values, seeds[4])
+    return tf.cast(tf.round(tf.clip_by_value(values, 0.0, 1.0) * 255.0), images.dtype), labels
+
+
+def mirror(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, mirrors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mirror half of the images that have a mirror class left to right, and give them its label."""
+    target = tf.gather(mirrors, labels)
+    flip = (tf.random.stateless_uniform(tf.shape(labels), seed) < 0.5) & (target >= 0)
+    flipped = tf.where(flip[:, None, None, None], images[:, :, ::-1], images)
+    return flipped, tf.where(flip, target, labels)
+
+
+def warp(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Rotate, scale, shear, shift and tilt each image; what enters from outside repeats the edge.
+
+    Takes and returns float32 ``[n, height, width, 3]``; bilinear.
+    """
+    size = tf.shape(values)
+    matrices = tf.reshape(_projections(size[0], tf.cast(size[1], tf.float32), seed), (-1, 9))
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=values,
+        transforms=matrices[:, :8] / matrices[:, 8:],
+        output_shape=size[1:3],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+    )
+
+
+def _projections(count: tf.Tensor, side: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    # Returns [n, 3, 3]: from a place in the result to the place in the image where its colour is fetched.
+    draw = tf.random.stateless_uniform((8, count), seed, -1.0, 1.0)
+    angle, wide, high, shear, right, down, tilt_x, tilt_y = tf.unstack(draw)
+    cos, sin = tf.cos(angle * _ROTATION), tf.sin(angle * _ROTATION)
+    zero, one = tf.zeros_like(angle), tf.ones_like(angle)
+    tilt = _PERSPECTIVE / side
+
+    def matrix(*rows: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        return tf.transpose(tf.stack([tf.stack(row) for row in rows]), (2, 0, 1))
+
+    centre = (side - 1.0) / 2.0 * one
+    to_centre = matrix((one, zero, -centre), (zero, one, -centre), (zero, zero, one))
+    rotate = matrix((cos, -sin, zero), (sin, cos, zero), (tilt_x * tilt, tilt_y * tilt, one))
+    stretch = matrix((1 + wide * _SCALE, shear * _SHEAR, zero), (zero, 1 + high * _SCALE, zero), (zero, zero, one))
+    back = matrix(
+        (one, zero, centre + right * _SHIFT * side), (zero, one, centre + down * _SHIFT * side), (zero, zero, one)
+    )
+    return back @ rotate @ stretch @ to_centre
+
+
+def blur(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Blend each image with its 3x3 mean by a random share from nothing to all, mostly little."""
+    share = tf.random.stateless_uniform((tf.shape(values)[0], 1, 1, 1), seed) ** 2
+    return values + share * (tf.nn.avg_pool2d(values, 3, 1, "SAME") - values)
+
+
+def relight(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Change brightness, contrast (as a power of the value) and white balance of each image."""
+    count = tf.shape(values)[0]
+    draw = tf.random.stateless_uniform((count, 1, 1, 4), seed, -1.0, 1.0)
+    return (1.0 + _GAIN * draw[..., :3]) * values ** (2.0 ** (_GAMMA * draw[..., 3:]))
+
+
+def add_noise(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Add normal noise to each value; its strength differs from image to image."""
+    seeds = tf.unstack(tf.random.split(seed))
+    strength = tf.random.stateless_uniform((tf.shape(values)[0], 1, 1, 1), seeds[0], 0.0, _NOISE)
+    strength *= tf.math.reduce_std(values, axis=(1, 2, 3), keepdims=True)
+    return values + strength * tf.random.stateless_normal(tf.shape(values), seeds[1])

@@ -1,0 +1,68 @@
+"""A training run's state on disk, so that a job that lost its machine goes on where it was.
+
+SageMaker keeps ``/opt/ml/checkpoints`` in S3 under a prefix that other runs share. Each run therefore has a folder
+named by a digest of everything that decides its outcome; it never meets another run's state, and a finished run leaves
+none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+logger = logging.getLogger(__name__)
+
+Arrays = list[npt.NDArray[Any]]
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """Return 16 hexadecimal digits that differ when any part, or the border between two, differs."""
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(hashlib.sha256(part).digest())
+    return whole.hexdigest()[:16]
+
+
+class Checkpoint:
+    """The latest state of one run: lists of arrays and a list of plain records."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._path = directory / "state.npz"
+
+    def save(self, arrays: Sequence[Arrays], history: list[dict[str, Any]]) -> None:
+        """Replace the stored state, whole or not at all."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        content = {f"{group}/{index}": array for group, part in enumerate(arrays) for index, array in enumerate(part)}
+        beside = self._path.with_suffix(".part.npz")
+        np.savez(beside, allow_pickle=False, history=np.array(json.dumps(history)), **content)
+        beside.replace(self._path)
+
+    def restore(self, groups: int) -> tuple[list[Arrays], list[dict[str, Any]]] | None:
+        """Return what was saved last, or nothing if nothing was or the file did not survive."""
+        try:
+            with np.load(self._path, allow_pickle=False) as stored:
+                arrays: list[Arrays] = [[] for _ in range(groups)]
+                for name in stored.files:
+                    if name != "history":
+                        # The archive keeps the order in which it was written.
+                        arrays[int(name.split("/")[0])].append(stored[name])
+                return arrays, json.loads(str(stored["history"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            logger.warning("%s cannot be read (%s): training starts from the beginning", self._path, error)
+            return None
+
+    def remove(self) -> None:
+        """Forget the run: it is finished."""
+        shutil.rmtree(self._directory, ignore_errors=True)

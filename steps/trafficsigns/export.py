@@ -1,0 +1,133 @@
+"""The model archive: a SavedModel that takes encoded images and answers with names and calibrated probabilities.
+
+Decoding, resizing, normalising, calibration, top five and labels are all in the graph, because the serving image has
+nothing but the standard library around it, and because two implementations would disagree.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+
+from trafficsigns import images
+from trafficsigns.failures import StepError
+
+TOP = 5
+"""How many classes an answer ranks, or all of them where there are fewer."""
+
+_VERSION = "1"
+_SMALLEST_TEMPERATURE, _LARGEST_TEMPERATURE = 0.05, 20.0
+
+
+def fit_temperature(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
+    """Find the temperature that gives logits ``[n, classes]`` the lowest negative log-likelihood of labels ``[n]``.
+
+    Dividing logits by it changes no decision, only the confidence. Source: Guo et al., "On calibration of modern neural
+    networks", ICML 2017.
+    """
+    wide = logits.astype(np.float64)
+    chosen = wide[np.arange(len(labels)), labels]
+
+    def negative_log_likelihood(log_temperature: float) -> float:
+        scale = np.exp(-log_temperature)
+        return float(np.mean(logsumexp(wide * scale, axis=1) - chosen * scale))
+
+    bounds = np.log([_SMALLEST_TEMPERATURE, _LARGEST_TEMPERATURE])
+    return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded").x))
+
+
+class Classifier(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
+    """A trained network with everything that lies between a client's bytes and its answer."""
+
+    def __init__(self, network: keras.Model, names: Sequence[str], temperature: float) -> None:
+        super().__init__()
+        self.network = network
+        self._top = min(TOP, len(names))
+        self._names = tf.constant(list(names))
+        self._temperature = tf.constant(temperature, tf.float32)
+        self.signature = tf.function(self.classify, [tf.TensorSpec([None], tf.string, name="image_bytes")])
+
+    def classify(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Answer for encoded images, string ``[n]``; any size, PNG, JPEG or GIF.
+
+        Raises ``tf.errors.InvalidArgumentError`` if one of them is no such image, or if there is none at all.
+        """
+        # Without this, an empty batch would fail too, but inside a convolution and with a message about its depth.
+        some = tf.debugging.assert_positive(tf.size(image_bytes), "image_bytes is empty: send at least one image")
+        with tf.control_dependencies([some]):
+            pixels = tf.map_fn(
+                lambda encoded: images.resize(images.decode(encoded)),
+                image_bytes,
+                fn_output_signature=tf.TensorSpec((images.SIDE, images.SIDE, 3), tf.uint8),
+            )
+        probabilities = tf.nn.softmax(self.network(pixels, training=False) / self._temperature)
+        best, ids = tf.math.top_k(probabilities, k=self._top)
+        names = tf.gather(self._names, ids)
+        return {
+            "probabilities": probabilities,
+            "class_id": tf.cast(ids[:, 0], tf.int64),
+            "class_name": names[:, 0],
+            "probability": best[:, 0],
+            "top_class_ids": tf.cast(ids, tf.int64),
+            "top_class_names": names,
+            "top_probabilities": best,
+        }
+
+
+def require(handler: Path) -> None:
+    """Raise ``StepError`` if the endpoint's handler is missing."""
+    if not handler.is_file():
+        raise StepError(f"no {handler}: the step's code must bring the endpoint's handler with it")
+
+
+def write_archive(classifier: Classifier, record: Mapping[str, Any], handler: Path, directory: Path) -> None:
+    """Write what SageMaker packs as ``model.tar.gz`` and TensorFlow Serving opens: ``1/`` and ``code/inference.py``.
+
+    ``record`` becomes ``1/assets.extra/training.json``. Each part is written beside its place and then renamed. Raises
+    ``StepError`` if the endpoint's ``handler`` is missing, before anything is written.
+    """
+    require(handler)
+    directory.mkdir(parents=True, exist_ok=True)
+    part = directory / f".{_VERSION}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    tf.saved_model.save(classifier, str(part), signatures={"serving_default": classifier.signature})
+    extra = part / "assets.extra"
+    extra.mkdir()
+    (extra / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    _write_warm_up(extra / "tf_serving_warmup_requests")
+    shutil.rmtree(directory / _VERSION, ignore_errors=True)
+    part.rename(directory / _VERSION)
+    (directory / "code").mkdir(exist_ok=True)
+    shutil.copyfile(handler, directory / "code" / "inference.py")
+
+
+def _write_warm_up(path: Path) -> None:
+    # TensorFlow Serving answers this request to itself before it calls the model available, so that no client pays for
+    # the first call. It is a tensorflow.serving.PredictionLog (apis/prediction_log.proto), put together by hand because
+    # its Python classes come only with a package that pins a TensorFlow of its own.
+    image = tf.io.encode_png(tf.zeros((images.SIDE, images.SIDE, 3), tf.uint8))
+    tensor = tf.make_tensor_proto([image.numpy()], tf.string, [1])
+    named_input = _field(1, b"image_bytes") + _field(2, tensor.SerializeToString(deterministic=True))
+    request = _field(2, named_input)
+    predict_log = _field(1, request)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(_field(6, predict_log))
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    # One length-delimited field of a protocol buffer; the length is written in groups of seven bits, lowest first.
+    length, rest = bytearray(), len(payload)
+    while rest > 0x7F:
+        length.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes([number << 3 | 2]) + bytes(length) + bytes([rest]) + payload

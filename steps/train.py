@@ -1,0 +1,130 @@
+"""Train the traffic-sign classifier and write the archive that an endpoint serves.
+
+Reads TFRecord shards and ``labels.json`` as ``steps/preprocess.py`` writes them. In a SageMaker training job the
+``SM_*`` environment names the folders; by hand, options do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from trafficsigns import failures
+
+logger = logging.getLogger("train")
+
+HANDLER = Path(__file__).parent / "serving" / "inference.py"
+"""The endpoint's handler, which travels in the model archive."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, calibrate and export as the arguments say; return the exit code."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+    # TensorFlow reads this when it is imported, which is why that happens below and not at the top.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for chatty in ("tensorflow", "absl"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    return failures.run(lambda: train(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Train the traffic-sign classifier and write the archive that an endpoint serves.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    folder = parser.add_argument_group("folders (default: what the SageMaker training job's environment says)")
+    for option, variable, content in (
+        ("--train-dir", "SM_CHANNEL_TRAIN", "training shards (*.tfrecord) and labels.json"),
+        ("--validation-dir", "SM_CHANNEL_VALIDATION", "validation shards"),
+        ("--model-dir", "SM_MODEL_DIR", "where 1/ and code/ of the model archive are written"),
+    ):
+        known = os.environ.get(variable)
+        folder.add_argument(option, type=Path, default=known, required=known is None, help=f"{content}; ${variable}")
+    checkpoints = Path("/opt/ml/checkpoints")
+    folder.add_argument(
+        "--checkpoint-dir",
+        type=Path,
+        default=checkpoints if checkpoints.is_dir() else None,
+        help=f"where interrupted runs are continued from, in a folder for each; {checkpoints} where that exists",
+    )
+    network = parser.add_argument_group("hyper-parameters")
+    network.add_argument(
+        "--architecture", choices=("multiscale", "lenet5"), default="multiscale", help="which network to train"
+    )
+    network.add_argument("--epochs", type=_whole, default=16, help="passes over the training images")
+    network.add_argument("--batch-size", type=_whole, default=128, help="images in one step")
+    network.add_argument("--learning-rate", type=_rate, default=3e-3, help="highest rate of the schedule")
+    network.add_argument("--seed", type=_seed, default=1, help="of weights, order, augmentation and dropout")
+    return parser
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Read the shards, train, fit the temperature and write the archive.
+
+    Raises ``StepError`` on input that cannot be trained on, or training that fails.
+    """
+    # TensorFlow takes seconds to import: it waits until the arguments are known to be good.
+    from trafficsigns import export, training
+    from trafficsigns.checkpoint import Checkpoint
+
+    settings = training.Hyperparameters(
+        arguments.architecture, arguments.epochs, arguments.batch_size, arguments.learning_rate, arguments.seed
+    )
+    export.require(HANDLER)  # before an hour of training, not after it
+    names = training.read_names(arguments.train_dir / "labels.json")
+    training_images = training.load(arguments.train_dir, len(names))
+    validation_images = training.load(arguments.validation_dir, len(names))
+    logger.info("%d training and %d validation images", len(training_images.labels), len(validation_images.labels))
+
+    started = time.perf_counter()
+    checkpoint = None
+    if arguments.checkpoint_dir is not None:
+        run = training.identity(training_images, validation_images, names, settings)
+        checkpoint = Checkpoint(arguments.checkpoint_dir / run)
+    outcome = training.fit(training_images, validation_images, names, settings, checkpoint)
+    temperature = export.fit_temperature(
+        training.logits(outcome.network, validation_images.pixels), validation_images.labels
+    )
+    export.write_archive(
+        export.Classifier(outcome.network, names, temperature),
+        training.describe(outcome, settings, names, temperature),
+        HANDLER,
+        arguments.model_dir,
+    )
+    if checkpoint is not None:
+        checkpoint.remove()
+    logger.info(
+        "selected epoch %d temperature %.3f parameters %d seconds %.0f",
+        outcome.selected_epoch, temperature, outcome.network.count_params(), time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above zero")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above zero")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

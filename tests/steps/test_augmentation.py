@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trafficsigns import augmentation
+from trafficsigns.classes import CLASS_NAMES
+
+
+@pytest.fixture(scope="module")
+def mirrors():
+    return tf.constant(augmentation.mirror_table(CLASS_NAMES), tf.int64)
+
+
+@pytest.fixture(scope="module")
+def images():
+    # A bright spot off the centre of a gradient: every geometric change moves something.
+    rows, columns = np.mgrid[0:32, 0:32]
+    image = np.stack([rows * 4, columns * 4, (rows + columns) * 2], axis=-1).astype(np.uint8)
+    image[8:12, 18:24] = 250
+    return tf.constant(np.repeat(image[None], 64, axis=0))
+
+
+def test_the_mirror_table_is_its_own_inverse():
+    table = augmentation.mirror_table(CLASS_NAMES)
+    assert all(table[target] == source for source, target in enumerate(table) if target >= 0)
+
+
+def test_the_mirror_table_knows_left_from_right():
+    table = augmentation.mirror_table(CLASS_NAMES)
+    assert {source: target for source, target in enumerate(table) if target not in (-1, source)} == {
+        19: 20, 20: 19, 33: 34, 34: 33, 36: 37, 37: 36, 38: 39, 39: 38,
+    }  # fmt: skip
+    assert [source for source, target in enumerate(table) if source == target] == [
+        11, 12, 13, 15, 17, 18, 22, 26, 30, 35,
+    ]  # fmt: skip
+
+
+def test_the_mirror_table_follows_the_names_of_the_data_set():
+    assert augmentation.mirror_table(["Keep left", "Stop", "Keep right", "Bend left"]) == [2, -1, 0, -1]
+
+
+def test_mirroring_flips_pixels_and_label_together_and_half_of_the_time(images, mirrors):
+    labels = tf.constant([38] * 32 + [14] * 32, tf.int64)
+    flipped, told = augmentation.mirror(images, labels, tf.constant([1, 2]), mirrors)
+    is_flipped = np.all(flipped.numpy() == images.numpy()[:, :, ::-1], axis=(1, 2, 3))
+    assert 8 < is_flipped[:32].sum() < 24
+    np.testing.assert_array_equal(told[:32], np.where(is_flipped[:32], 39, 38))
+    assert not is_flipped[32:].any(), "no mirror image of a stop sign is a stop sign"
+    np.testing.assert_array_equal(told[32:], 14)
+
+
+def test_augmenting_keeps_type_and_shape_and_changes_every_image(images, mirrors):
+    labels = tf.zeros((64,), tf.int64)
+    changed, told = augmentation.augment(images, labels, tf.constant([1, 2]), mirrors)
+    assert changed.dtype == tf.uint8
+    assert changed.shape == images.shape
+    assert told.dtype == tf.int64
+    assert len({image.tobytes() for image in changed.numpy()}) == 64
+
+
+def test_the_seed_decides_every_pixel(images, mirrors):
+    labels = tf.zeros((64,), tf.int64)
+    compiled = tf.function(augmentation.augment)
+    first, again, other = (compiled(images, labels, tf.constant(seed), mirrors)[0] for seed in ([1, 2], [1, 2], [1, 3]))
+    np.testing.assert_array_equal(first, again)
+    assert np.any(first != other)
+
+
+def test_warping_moves_a_sign_a_little_and_not_away(images):
+    values = tf.cast(images, tf.float32) * tf.cast(images > 240, tf.float32)
+    warped = augmentation.warp(values, tf.constant([3, 4])).numpy()[..., 0]
+    rows, columns = np.mgrid[0:32, 0:32]
+    centres = np.array([[np.average(rows, weights=image), np.average(columns, weights=image)] for image in warped])
+    distance = np.linalg.norm(centres - (9.5, 20.5), axis=1)
+    assert 0.5 < distance.mean() < 5.0
+    assert distance.max() < 9.0
+    assert np.linalg.norm(centres.mean(axis=0) - (9.5, 20.5)) < 1.5, "the changes are centred on no change"
+
+
+@pytest.mark.parametrize("amplitude", ["_ROTATION", "_SHIFT", "_SCALE", "_SHEAR", "_PERSPECTIVE"])
+def test_each_part_of_the_warp_has_an_effect(images, monkeypatch, amplitude):
+    values = tf.cast(images, tf.float32)
+    for name in {"_ROTATION", "_SHIFT", "_SCALE", "_SHEAR", "_PERSPECTIVE"} - {amplitude}:
+        monkeypatch.setattr(augmentation, name, 0.0)
+    assert np.abs(augmentation.warp(values, tf.constant([3, 4])) - values).mean() > 0.1
+    monkeypatch.setattr(augmentation, amplitude, 0.0)
+    np.testing.assert_allclose(augmentation.warp(values, tf.constant([3, 4])), values, atol=1e-3)

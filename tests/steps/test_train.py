@@ -1,0 +1,273 @@
+import json
+import logging
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import train
+from trafficsigns import lenet, records, training
+from trafficsigns.checkpoint import Checkpoint
+from trafficsigns.failures import StepError
+
+NAMES = ["Stop", "Keep left", "Keep right"]
+SETTINGS = training.Hyperparameters("lenet5", epochs=3, batch_size=16, learning_rate=0.01, seed=1)
+
+
+def signs(count: int, seed: int) -> training.Images:
+    """Draw a set that anyone can tell apart: a disc, a bar on the left, a bar on the right, on noise."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 3, count)
+    pixels = random.integers(0, 80, (count, 32, 32, 3), dtype=np.uint8)
+    rows, columns = np.mgrid[0:32, 0:32]
+    shapes = np.stack([(rows - 16) ** 2 + (columns - 16) ** 2 < 70, abs(columns - 6) < 4, abs(columns - 26) < 4])
+    pixels[shapes[labels]] += 150
+    return training.Images(pixels, labels.astype(np.int64))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return signs(96, seed=1), signs(48, seed=2)
+
+
+@pytest.fixture(scope="module")
+def outcome(images):
+    return training.fit(*images, NAMES, SETTINGS)
+
+
+def write_split(directory: Path, images: training.Images) -> None:
+    pairs = zip(images.pixels, images.labels, strict=True)
+    records.write((records.example(image.tobytes(), int(label), "", "") for image, label in pairs), directory)
+
+
+@pytest.fixture
+def channels(tmp_path, monkeypatch, images):
+    for split, content in zip(("train", "validation"), images, strict=True):
+        write_split(tmp_path / split, content)
+    (tmp_path / "train/labels.json").write_text(json.dumps(NAMES))
+    (tmp_path / "output").mkdir()
+    handler = tmp_path / "inference.py"
+    handler.write_text("# the endpoint's handler\n")
+    monkeypatch.setattr(train, "HANDLER", handler)
+    for variable, folder in {
+        "SM_CHANNEL_TRAIN": "train",
+        "SM_CHANNEL_VALIDATION": "validation",
+        "SM_MODEL_DIR": "model",
+        "SM_OUTPUT_DIR": "output",
+    }.items():
+        monkeypatch.setenv(variable, str(tmp_path / folder))
+    return tmp_path
+
+
+def run(*options: str) -> int:
+    return train.main(["--architecture", "lenet5", "--batch-size", "16", "--learning-rate", "0.01", *options])
+
+
+def same(first, second) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(first.get_weights(), second.get_weights(), strict=True))
+
+
+def failure(directory: Path, capsys) -> str:
+    """Return the one reason that people and SageMaker were both given, once nothing else was written."""
+    text = capsys.readouterr().err.strip()
+    assert "\n" not in text
+    assert (directory / "output/failure").read_text() == text
+    assert not (directory / "model").exists()
+    return text
+
+
+def test_the_environment_of_a_training_job_suffices_for_a_complete_archive(channels, images):
+    assert run("--epochs", "4", "--seed", "9") == 0
+    assert (channels / "model/code/inference.py").read_text() == "# the endpoint's handler\n"
+    record = json.loads((channels / "model/1/assets.extra/training.json").read_text())
+    assert [record[key] for key in ("architecture", "classes", "seed")] == ["lenet5", NAMES, 9]
+    assert [epoch["epoch"] for epoch in record["history"]] == [1, 2, 3, 4]
+    assert set(record["history"][0]) == {
+        "epoch", "loss", "accuracy", "validation_loss", "validation_accuracy", "images_per_second", "seconds",
+    }  # fmt: skip
+    assert record["parameters"] == 61_411
+    assert record["hyperparameters"]["learning_rate"] == 0.01
+    assert set(record["versions"]) == {"python", "tensorflow", "keras", "numpy"}
+
+    served = tf.saved_model.load(str(channels / "model/1"))
+    encoded = [tf.io.encode_png(image) for image in images[1].pixels]
+    answer = served.signatures["serving_default"](image_bytes=tf.stack(encoded))
+    accuracy = np.mean(answer["class_id"].numpy() == images[1].labels)
+    assert accuracy == pytest.approx(record["history"][record["selected_epoch"] - 1]["validation_accuracy"])
+
+
+def test_a_separable_set_is_learnt(outcome):
+    assert outcome.history[-1].loss < 0.7 * outcome.history[0].loss
+    assert outcome.history[-1].validation_accuracy > 0.9
+
+
+def test_the_selected_epoch_is_the_one_whose_weights_come_back(outcome, images):
+    best = outcome.history[outcome.selected_epoch - 1]
+    assert best.validation_accuracy == max(epoch.validation_accuracy for epoch in outcome.history)
+    assert training.judge(outcome.network, images[1]) == (best.validation_loss, best.validation_accuracy)
+
+
+def test_selection_prefers_accuracy_and_at_a_tie_the_lower_loss():
+    def epochs(*validation):
+        return [
+            training.Epoch(number, 0, 0, loss, accuracy, 0, 0) for number, (loss, accuracy) in enumerate(validation, 1)
+        ]
+
+    assert training.selected(epochs((0.1, 0.8), (0.3, 0.9), (0.2, 0.9), (0.2, 0.9))) == 3
+
+
+def test_the_seed_decides_the_weights(outcome, images):
+    assert same(training.fit(*images, NAMES, SETTINGS).network, outcome.network)
+    assert not same(training.fit(*images, NAMES, replace(SETTINGS, seed=2)).network, outcome.network)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(images, tmp_path, monkeypatch):
+    # Small, but with everything that a state must hold: the random numbers of dropout, the averages of normalisation.
+    def network(classes):
+        parts = [layers.Input((32, 32, 3)), layers.AveragePooling2D(4), layers.Flatten(), layers.BatchNormalization()]
+        return keras.Sequential([*parts, layers.Dropout(0.5), layers.Dense(classes)])
+
+    monkeypatch.setitem(lenet.ARCHITECTURES, "small", network)
+    settings = replace(SETTINGS, architecture="small")
+    whole = training.fit(*images, NAMES, settings)
+    checkpoint = Checkpoint(tmp_path / "run")
+    taken = training.Trainer.epoch
+
+    def epoch(self, stream, steps, number):
+        if number == 3:
+            raise KeyboardInterrupt
+        return taken(self, stream, steps, number)
+
+    monkeypatch.setattr(training.Trainer, "epoch", epoch)
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(*images, NAMES, settings, checkpoint)
+    monkeypatch.setattr(training.Trainer, "epoch", taken)
+    resumed = training.fit(*images, NAMES, settings, checkpoint)
+    assert [epoch.loss for epoch in resumed.history] == [epoch.loss for epoch in whole.history]
+    assert same(resumed.network, whole.network)
+
+
+def test_a_damaged_state_is_reported_and_not_used(tmp_path, caplog):
+    checkpoint = Checkpoint(tmp_path)
+    assert checkpoint.restore(2) is None
+    checkpoint.save([[np.ones(3)], []], [])
+    assert checkpoint.restore(2) is not None
+    content = (tmp_path / "state.npz").read_bytes()
+    (tmp_path / "state.npz").write_bytes(content[: len(content) // 2])
+    with caplog.at_level(logging.WARNING):
+        assert checkpoint.restore(2) is None
+    assert "state.npz" in caplog.text
+
+
+def test_runs_share_a_state_only_if_nothing_between_them_differs(images):
+    known = training.identity(*images, NAMES, SETTINGS)
+    assert training.identity(*images, NAMES, SETTINGS) == known
+    others = [
+        training.identity(*images, NAMES, replace(SETTINGS, seed=2)),
+        training.identity(*images, NAMES[::-1], SETTINGS),
+        training.identity(signs(96, seed=3), images[1], NAMES, SETTINGS),
+        training.identity(images[1], images[0], NAMES, SETTINGS),
+    ]
+    assert known not in others
+    assert len(set(others)) == 4
+
+
+def test_a_finished_run_leaves_no_state(channels):
+    assert run("--epochs", "1", "--checkpoint-dir", str(channels / "checkpoints")) == 0
+    assert list((channels / "checkpoints").rglob("*.npz")) == []
+
+
+def test_an_epoch_shows_each_image_once_and_the_next_in_another_order(images, monkeypatch):
+    monkeypatch.setattr(training.augmentation, "augment", lambda pixels, labels, *_: (pixels, labels))
+    stream = list(training.batches(images[0], NAMES, 32, replace(SETTINGS, epochs=2)).as_numpy_iterator())
+    known = [image.tobytes() for image in images[0].pixels]
+    order = [known.index(image.tobytes()) for batch, _ in stream for image in batch]
+    first, second = order[:96], order[96:]
+    assert sorted(first) == sorted(second) == list(range(96))
+    assert len({tuple(first), tuple(second), tuple(range(96))}) == 3
+    assert [label for _, labels in stream for label in labels] == [images[0].labels[index] for index in order]
+
+
+def test_each_epoch_writes_one_line_that_metric_definitions_can_read(images, caplog):
+    with caplog.at_level(logging.INFO, logger=training.__name__):
+        outcome = training.fit(*images, NAMES, replace(SETTINGS, epochs=2))
+    number = r"([0-9.]+)"
+    pattern = (
+        f"epoch (\\d+)/2 loss {number} accuracy {number} validation_loss {number} validation_accuracy {number} "
+        f"images/s {number} eta {number}s"
+    )
+    found = [re.fullmatch(pattern, record.message) for record in caplog.records]
+    assert [int(match[1]) for match in found] == [1, 2]
+    assert float(found[1][5]) == pytest.approx(outcome.history[1].validation_accuracy, abs=1e-4)
+
+
+def test_without_shards_the_folder_is_named(channels, capsys):
+    for shard in (channels / "validation").iterdir():
+        shard.unlink()
+    assert run() == 1
+    assert f"no .tfrecord shard in {channels / 'validation'}" in failure(channels, capsys)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "preprocess"), ("[1, 2]", "class names"), ("{", "no JSON"), ('["Stop", "Yield"]', "names 2 classes")],
+)
+def test_class_names_that_do_not_fit_the_shards_are_refused(channels, capsys, content, reason):
+    labels = channels / "train/labels.json"
+    labels.unlink()
+    if content is not None:
+        labels.write_text(content)
+    assert run() == 1
+    assert reason in failure(channels, capsys)
+
+
+def test_a_damaged_shard_is_refused(channels, capsys):
+    (shard,) = (channels / "train").glob("*.tfrecord")
+    shard.write_bytes(shard.read_bytes()[:-100])
+    assert run() == 1
+    assert f"{channels / 'train'} holds a shard that is damaged" in failure(channels, capsys)
+
+
+def test_a_training_that_diverges_stops_and_says_where(channels, capsys):
+    assert run("--learning-rate", "1e30") == 1
+    assert re.search(r"loss is no number since epoch \d+, step \d+: .*--learning-rate", failure(channels, capsys))
+
+
+def test_a_missing_handler_is_noticed_before_training(channels, capsys, monkeypatch):
+    monkeypatch.setattr(train, "HANDLER", channels / "absent.py")
+    assert run() == 1
+    assert "absent.py" in failure(channels, capsys)
+
+
+def test_an_empty_split_is_refused(tmp_path):
+    with tf.io.TFRecordWriter(str(tmp_path / "00000.tfrecord")):
+        pass
+    with pytest.raises(StepError, match="hold no image"):
+        training.load(tmp_path, 3)
+
+
+@pytest.mark.parametrize(
+    "option", [("--epochs", "0"), ("--batch-size", "-1"), ("--learning-rate", "nan"), ("--seed", "-1")], ids=" ".join
+)
+def test_hyperparameters_out_of_range_are_refused_by_name(channels, capsys, option):
+    with pytest.raises(SystemExit, match="2"):
+        run(*option)
+    assert f"argument {option[0]}" in capsys.readouterr().err
+
+
+def test_help_is_complete_and_needs_no_tensorflow():
+    script = Path(train.__file__)
+    code = (
+        "import runpy, sys; sys.modules['tensorflow'] = None; sys.argv = ['train.py', '--help']; "
+        f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=script.parent, check=True)
+    for option in ("--train-dir", "--validation-dir", "--model-dir", "--checkpoint-dir", "--architecture", "--seed"):
+        assert option in shown.stdout
