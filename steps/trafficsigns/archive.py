@@ -1,0 +1,167 @@
+"""A model archive as training leaves it, opened and asked through the signature that serves clients.
+
+Nothing of the network is rebuilt here: what is judged is the very graph that the endpoint will run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from trafficsigns.failures import StepError
+
+ARCHIVE = "model.tar.gz"
+SIGNATURE = "serving_default"
+
+_INPUT = "image_bytes"
+_OUTPUTS = ("probabilities", "class_id", "class_name", "probability")
+_FOR_CLIENTS = ("top_class_ids", "top_class_names", "top_probabilities")
+_WAY_OUT = "was it written by steps/train.py?"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the signature says to a list of images, one row an image."""
+
+    probabilities: npt.NDArray[np.float32]
+    """``[images, classes]``"""
+    class_id: npt.NDArray[np.int64]
+    class_name: tuple[str, ...]
+    probability: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded archive."""
+
+    directory: Path
+    """The unpacked archive, holding ``1/``."""
+    training: Mapping[str, Any]
+    """What ``training.json`` tells of the model's making."""
+    saved: Any
+    """The loaded SavedModel; its signatures' variables live only as long as this object is held."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes' names in the order of their identifiers."""
+        return tuple(self.training["classes"])
+
+    def answer(self, images: Sequence[bytes], batch: int = 256) -> Answers:
+        """Send encoded images through the signature, ``batch`` at a time.
+
+        Raises ``StepError`` when the graph refuses an image, or when its answers contradict each other: identifier,
+        name and probability must be those of the largest of as many probabilities as there are classes.
+        """
+        signature = self.saved.signatures[SIGNATURE]
+        parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in _OUTPUTS}
+        for start in range(0, len(images), batch):
+            try:
+                outputs = signature(**{_INPUT: tf.constant(images[start : start + batch])})
+            except tf.errors.InvalidArgumentError as error:
+                last = min(start + batch, len(images)) - 1
+                detail = re.sub(r"{{.*?}} ?|\[Op:.*", "", error.message.splitlines()[0]).strip()
+                raise StepError(
+                    f"the test split's images {start} to {last}: the model refuses one of them ({detail}); "
+                    "expected PNG files as steps/preprocess.py writes them"
+                ) from error
+            for name in _OUTPUTS:
+                parts[name].append(outputs[name].numpy())
+        whole = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        answers = Answers(
+            probabilities=whole["probabilities"],
+            class_id=whole["class_id"],
+            class_name=tuple(name.decode() for name in whole["class_name"]),
+            probability=whole["probability"],
+        )
+        self._check(answers)
+        return answers
+
+    def _check(self, answers: Answers) -> None:
+        """Refuse answers that say one thing in numbers and another in names."""
+        width = answers.probabilities.shape[1]
+        if width != len(self.classes):
+            raise StepError(
+                f"{self.directory}: the model answers {width} probabilities, but training.json names "
+                f"{len(self.classes)} classes; export both from one training run"
+            )
+        class_id = np.clip(answers.class_id, 0, width - 1)
+        chosen = answers.probabilities[np.arange(len(class_id)), class_id]
+        highest = answers.probabilities.max(axis=1)
+        # NaN is the metrics' business: equal_nan keeps this check from reporting it under another name.
+        agree = np.isclose(chosen, highest, equal_nan=True) & np.isclose(answers.probability, highest, equal_nan=True)
+        names = tuple(self.classes[identifier] for identifier in class_id)
+        if not agree.all() or names != answers.class_name or (class_id != answers.class_id).any():
+            raise StepError(
+                f"{self.directory}: class_id, class_name and probability are not those of the largest of "
+                f"probabilities; the signature {SIGNATURE} contradicts itself"
+            )
+
+
+def unpack(model_dir: Path, scratch: Path) -> Path:
+    """Find or make the unpacked archive and return the folder that holds ``1/``.
+
+    ``model_dir`` is an unpacked archive itself or holds ``model.tar.gz``, which is then extracted into ``scratch``.
+    Raises ``StepError`` when neither is there or the archive is truncated or reaches outside its folder.
+    """
+    if (model_dir / "1").is_dir():
+        return model_dir
+    packed = model_dir / ARCHIVE
+    if not packed.is_file():
+        raise StepError(f"{model_dir}: holds neither {ARCHIVE} nor an unpacked archive's folder 1/; {_WAY_OUT}")
+    try:
+        with tarfile.open(packed, "r:gz") as archive:
+            # A plain extraction would follow "../" and absolute names out of the folder.
+            archive.extractall(scratch, filter="data")
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise StepError(f"{packed}: could not be extracted as a gzipped tar archive ({error}); {_WAY_OUT}") from error
+    if not (scratch / "1").is_dir():
+        raise StepError(f"{packed}: has no folder 1/ at its root, where a SavedModel is expected; {_WAY_OUT}")
+    return scratch
+
+
+def load(directory: Path) -> Model:
+    """Load the SavedModel and its training notes from an unpacked archive.
+
+    Raises ``StepError`` when either is missing or unreadable, or when the signature is not the one that serving needs.
+    """
+    training = _training(directory / "1" / "assets.extra" / "training.json")
+    saved = directory / "1"
+    try:
+        loaded = tf.saved_model.load(str(saved))
+    except (OSError, ValueError) as error:
+        raise StepError(f"{saved}: not a readable SavedModel ({error}); {_WAY_OUT}") from error
+    if SIGNATURE not in loaded.signatures:
+        raise StepError(f"{saved}: has no signature {SIGNATURE}; {_WAY_OUT}")
+    signature = loaded.signatures[SIGNATURE]
+    inputs = sorted(signature.structured_input_signature[1])
+    missing = sorted({*_OUTPUTS, *_FOR_CLIENTS} - set(signature.structured_outputs))
+    if inputs != [_INPUT] or missing:
+        raise StepError(
+            f"{saved}: {SIGNATURE} must take {_INPUT} alone (it takes {', '.join(inputs)}) and lacks the outputs: "
+            f"{', '.join(missing) or 'none'}; {_WAY_OUT}"
+        )
+    return Model(directory, training, loaded)
+
+
+def _training(path: Path) -> Mapping[str, Any]:
+    try:
+        # A diverged run may have written NaN, which is no JSON; it must not travel into the evaluation.
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+    except FileNotFoundError as error:
+        raise StepError(f"{path}: missing; {_WAY_OUT}") from error
+    except ValueError as error:
+        raise StepError(f"{path}: not JSON ({error}); {_WAY_OUT}") from error
+    classes = content.get("classes") if isinstance(content, dict) else None
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        raise StepError(f"{path}: needs a list of class names under 'classes'; {_WAY_OUT}")
+    return dict(content)
