@@ -1,0 +1,1 @@
+"""What the pipeline runs on: the embedded SageMaker (``local/``) and, on AWS, CloudFormation (``aws/``)."""

@@ -1,0 +1,279 @@
+"""The endpoint calls: variants as processes that serve their model archive, replaced only by ones that answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from botocore.exceptions import BotoCoreError, ClientError
+from werkzeug.wrappers import Request, Response
+
+from infra.local import objects
+from infra.local.container import inherited
+from infra.local.service import Service, ServiceError, now, page, public, refuse
+from infra.local.store import Record, Store
+
+logger = logging.getLogger(__name__)
+
+START_SECONDS = 300
+"""How long a model server may take until it answers /ping; SageMaker's own limit is eight minutes."""
+
+INVOKE_SECONDS = 60
+"""SageMaker's limit for one invocation."""
+
+
+@dataclass(frozen=True)
+class EndpointContext:
+    """What endpoints work with."""
+
+    service: Service
+    store: Store
+    arn_prefix: str
+    folder: Path
+    client: Callable[[str], Any]
+
+
+class ModelServer:
+    """One variant's process: a model archive, unpacked and served on a port of its own."""
+
+    def __init__(self, variant: Record, model_data: str, environment: dict[str, str], context: EndpointContext) -> None:
+        self.variant = variant
+        self.folder = context.folder / f"{variant['VariantName']}-{time.time_ns()}"
+        objects.unpack(context.client("s3"), model_data, self.folder / "model")
+        self.log = self.folder / "server.log"
+        # The socket is opened here and handed over, so that no other program can take the port in between.
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            command = [sys.executable, "-m", "infra.local.model_server", "--model-dir", str(self.folder / "model")]
+            with self.log.open("wb") as log:
+                self.process = subprocess.Popen(
+                    [*command, "--socket", str(listener.fileno())],
+                    env={**inherited(), **environment, "PYTHONPATH": str(Path(__file__).parents[2])},
+                    pass_fds=[listener.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+
+    def wait(self) -> None:
+        """Wait until the server answers /ping with 200.
+
+        Raises ``ServiceError`` with the end of its log when it dies or takes too long.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            try:
+                if httpx.get(f"{self.url}/ping", timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+        end = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
+        refuse(
+            f"The primary container for production variant {self.variant['VariantName']} did not pass the ping health "
+            f"check. The end of its log: {end}"
+        )
+
+    def stop(self) -> None:
+        """End the process and remove its files."""
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Endpoints:
+    """Endpoints by name, and the calls on them."""
+
+    def __init__(self, context: EndpointContext) -> None:
+        self._context = context
+        self._servers: dict[str, list[ModelServer]] = {}
+        self._lock = threading.Lock()
+        self._http = httpx.Client(timeout=INVOKE_SECONDS)
+
+    # The calls
+
+    def create_endpoint(self, request: Record) -> Record:
+        """CreateEndpoint; answers at once, the endpoint is InService when its models answer."""
+        name = request["EndpointName"]
+        arn = f"{self._context.arn_prefix}:endpoint/{name}"
+        self._describe_config(request["EndpointConfigName"])
+        record = {
+            "EndpointName": name,
+            "EndpointArn": arn,
+            "EndpointConfigName": request["EndpointConfigName"],
+            "EndpointStatus": "Creating",
+            "CreationTime": now(),
+            "LastModifiedTime": now(),
+        }
+        if not self._context.store.insert("Endpoint", name, record):
+            refuse(f'Cannot create already existing endpoint "{arn}".')
+        if request.get("Tags"):
+            self._context.service.call("AddTags", {"ResourceArn": arn, "Tags": request["Tags"]})
+        self._start_rollout(name, request["EndpointConfigName"])
+        return {"EndpointArn": arn}
+
+    def update_endpoint(self, request: Record) -> Record:
+        """UpdateEndpoint: the new variants take over once all of them answer; until then the old ones serve."""
+        record = self._endpoint(request["EndpointName"])
+        if record["EndpointStatus"] not in ("InService", "Failed"):
+            refuse(f'Cannot update in-progress endpoint "{record["EndpointArn"]}".')
+        self._describe_config(request["EndpointConfigName"])
+        self._note(record["EndpointName"], EndpointStatus="Updating", FailureReason=None)
+        self._start_rollout(record["EndpointName"], request["EndpointConfigName"])
+        return {"EndpointArn": record["EndpointArn"]}
+
+    def describe_endpoint(self, request: Record) -> Record:
+        """DescribeEndpoint."""
+        record = public(self._endpoint(request["EndpointName"]))
+        return {key: value for key, value in record.items() if value is not None}
+
+    def list_endpoints(self, request: Record) -> Record:
+        """ListEndpoints."""
+        return page(self._context.service.model, "ListEndpoints", request, self._context.store.list("Endpoint"))
+
+    def delete_endpoint(self, request: Record) -> None:
+        """DeleteEndpoint and stop its processes."""
+        record = self._endpoint(request["EndpointName"])
+        self._context.store.delete("Endpoint", record["EndpointName"])
+        self._replace(record["EndpointName"], [])
+
+    def _endpoint(self, name: str) -> Record:
+        record = self._context.store.get("Endpoint", name)
+        if record is None:
+            refuse(f'Could not find endpoint "{self._context.arn_prefix}:endpoint/{name}".')
+        return record
+
+    def _describe_config(self, name: str) -> Record:
+        return self._context.service.call("DescribeEndpointConfig", {"EndpointConfigName": name})
+
+    def _note(self, name: str, **changes: Any) -> None:
+        self._context.store.update("Endpoint", name, LastModifiedTime=now(), **changes)
+
+    # Rollouts
+
+    def _start_rollout(self, name: str, config_name: str) -> None:
+        threading.Thread(target=self._roll_out, args=(name, config_name), daemon=True).start()
+
+    def _roll_out(self, name: str, config_name: str) -> None:
+        servers: list[ModelServer] = []
+        try:
+            for variant in self._describe_config(config_name)["ProductionVariants"]:
+                servers.append(self._serve(variant))
+            for server in servers:
+                server.wait()
+        except (ServiceError, ClientError, BotoCoreError, OSError) as error:
+            for server in servers:
+                server.stop()
+            self._fail(name, str(error))
+            return
+        self._replace(name, servers)
+        summaries = [_summary(server.variant) for server in servers]
+        try:
+            self._note(
+                name,
+                EndpointStatus="InService",
+                EndpointConfigName=config_name,
+                ProductionVariants=summaries,
+                FailureReason=None,
+            )
+        except KeyError:
+            # Deleted while its models were starting: nothing may be left running for it.
+            self._replace(name, [])
+
+    def _fail(self, name: str, reason: str) -> None:
+        """Write down a failed rollout: an endpoint that served before goes on with its old configuration."""
+        logger.error("endpoint %s: %s", name, reason)
+        with self._lock:
+            serving = bool(self._servers.get(name))
+        try:
+            self._note(name, EndpointStatus="InService" if serving else "Failed", FailureReason=reason[:1024])
+        except KeyError:
+            logger.info("endpoint %s was deleted before it could fail", name)
+
+    def _serve(self, variant: Record) -> ModelServer:
+        model = self._context.service.call("DescribeModel", {"ModelName": variant["ModelName"]})
+        container = model.get("PrimaryContainer") or model["Containers"][0]
+        environment = container.get("Environment", {})
+        if "ModelPackageName" in container:
+            package = {"ModelPackageName": container["ModelPackageName"]}
+            container = self._context.service.call("DescribeModelPackage", package)["InferenceSpecification"][
+                "Containers"
+            ][0]
+        merged = {**container.get("Environment", {}), **environment}
+        return ModelServer(variant, container["ModelDataUrl"], merged, self._context)
+
+    def _replace(self, name: str, servers: list[ModelServer]) -> None:
+        with self._lock:
+            old = self._servers.pop(name, [])
+            if servers:
+                self._servers[name] = servers
+        for server in old:
+            server.stop()
+
+    def stop_all(self) -> None:
+        """End every variant's process: called when the server stops."""
+        for name in list(self._servers):
+            self._replace(name, [])
+
+    # Invocations
+
+    def invoke(self, name: str, request: Request) -> Response:
+        """Answer ``POST /endpoints/<name>/invocations``, as the SageMaker runtime does."""
+        with self._lock:
+            servers = self._servers.get(name)
+        if not servers:
+            account = self._context.arn_prefix.rpartition(":")[2]
+            return _error("ValidationError", 400, f"Endpoint {name} of account {account} not found.")
+        server = max(servers, key=lambda candidate: float(candidate.variant.get("InitialVariantWeight", 1.0)))
+        passed = ("Content-Type", "Accept", "X-Amzn-SageMaker-Custom-Attributes")
+        headers = {key: request.headers[key] for key in passed if key in request.headers}
+        try:
+            answer = self._http.post(f"{server.url}/invocations", content=request.get_data(), headers=headers)
+        except httpx.TransportError as error:
+            return _error("ModelError", 424, f"Variant {server.variant['VariantName']} did not answer: {error}")
+        if answer.status_code != 200:
+            return _model_error(answer)
+        shown = {"x-Amzn-Invoked-Production-Variant": server.variant["VariantName"]}
+        return Response(answer.content, 200, shown, content_type=answer.headers.get("content-type"))
+
+
+def _summary(variant: Record) -> Record:
+    count, weight = variant.get("InitialInstanceCount", 1), variant.get("InitialVariantWeight", 1.0)
+    return {
+        "VariantName": variant["VariantName"],
+        "CurrentWeight": weight,
+        "DesiredWeight": weight,
+        "CurrentInstanceCount": count,
+        "DesiredInstanceCount": count,
+    }
+
+
+def _error(code: str, status: int, message: str, **fields: Any) -> Response:
+    body = json.dumps({"Message": message, "message": message, **fields})
+    return Response(body, status, {"x-amzn-errortype": code}, content_type="application/json")
+
+
+def _model_error(answer: httpx.Response) -> Response:
+    """Wrap a model's refusal as the runtime does: ModelError, with the model's own status and words inside."""
+    side = "client" if answer.status_code < 500 else "server"
+    message = f'Received {side} error ({answer.status_code}) from primary with message "{answer.text[:500]}".'
+    original = {"OriginalStatusCode": answer.status_code, "OriginalMessage": answer.text[:1000]}
+    return _error("ModelError", 424, message, **original)

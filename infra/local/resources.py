@@ -1,0 +1,206 @@
+"""The calls that only keep books: models, endpoint configurations, model package groups, model packages, tags."""
+
+from __future__ import annotations
+
+from infra.local.service import Service, now, page, public, refuse
+from infra.local.store import Record, Store
+
+APPROVAL_DEFAULT = "PendingManualApproval"
+
+
+class Resources:
+    """Names, ARNs and records of whatever does not run."""
+
+    def __init__(self, service: Service, store: Store, account: str, region: str) -> None:
+        self._service, self._store = service, store
+        self._prefix = f"arn:aws:sagemaker:{region}:{account}"
+
+    def arn(self, kind: str, name: str) -> str:
+        """Return the ARN of a resource, for example of ``training-job`` and its name."""
+        return f"{self._prefix}:{kind}/{name}"
+
+    def _create(self, kind: str, name_key: str, arn_kind: str, request: Record) -> Record:
+        name, arn = request[name_key], self.arn(arn_kind, request[name_key])
+        record = {**request, f"{kind}Arn": arn, "CreationTime": now()}
+        self._tag(arn, record.pop("Tags", []))
+        if not self._store.insert(kind, name, record):
+            refuse(f'Cannot create already existing {arn_kind} "{arn}".')
+        return {f"{kind}Arn": arn}
+
+    def _describe(self, kind: str, name: str, arn_kind: str) -> Record:
+        record = self._store.get(kind, name)
+        if record is None:
+            refuse(f'Could not find {arn_kind} "{self.arn(arn_kind, name)}".')
+        return public(record)
+
+    def _delete(self, kind: str, name: str, arn_kind: str) -> None:
+        if not self._store.delete(kind, name):
+            refuse(f'Could not find {arn_kind} "{self.arn(arn_kind, name)}".')
+
+    # Models
+
+    def create_model(self, request: Record) -> Record:
+        """CreateModel."""
+        return self._create("Model", "ModelName", "model", request)
+
+    def describe_model(self, request: Record) -> Record:
+        """DescribeModel."""
+        return self._describe("Model", request["ModelName"], "model")
+
+    def list_models(self, request: Record) -> Record:
+        """ListModels."""
+        return page(self._service.model, "ListModels", request, self._store.list("Model"))
+
+    def delete_model(self, request: Record) -> None:
+        """DeleteModel."""
+        self._delete("Model", request["ModelName"], "model")
+
+    # Endpoint configurations
+
+    def create_endpoint_config(self, request: Record) -> Record:
+        """CreateEndpointConfig; the models that it names must exist."""
+        for variant in request["ProductionVariants"]:
+            if "ModelName" in variant:
+                self._describe("Model", variant["ModelName"], "model")
+        return self._create("EndpointConfig", "EndpointConfigName", "endpoint-config", request)
+
+    def describe_endpoint_config(self, request: Record) -> Record:
+        """DescribeEndpointConfig."""
+        return self._describe("EndpointConfig", request["EndpointConfigName"], "endpoint-config")
+
+    def list_endpoint_configs(self, request: Record) -> Record:
+        """ListEndpointConfigs."""
+        return page(self._service.model, "ListEndpointConfigs", request, self._store.list("EndpointConfig"))
+
+    def delete_endpoint_config(self, request: Record) -> None:
+        """DeleteEndpointConfig."""
+        self._delete("EndpointConfig", request["EndpointConfigName"], "endpoint-config")
+
+    # Model package groups
+
+    def create_model_package_group(self, request: Record) -> Record:
+        """CreateModelPackageGroup."""
+        name = request["ModelPackageGroupName"]
+        arn = self.arn("model-package-group", name)
+        record = {**request, "ModelPackageGroupArn": arn, "CreationTime": now(), "ModelPackageGroupStatus": "Completed"}
+        self._tag(arn, record.pop("Tags", []))
+        if not self._store.insert("ModelPackageGroup", name, record):
+            refuse(f"Model Package Group already exists: {arn}")
+        return {"ModelPackageGroupArn": arn}
+
+    def describe_model_package_group(self, request: Record) -> Record:
+        """DescribeModelPackageGroup."""
+        return public(self._group(request["ModelPackageGroupName"]))
+
+    def list_model_package_groups(self, request: Record) -> Record:
+        """ListModelPackageGroups."""
+        return page(self._service.model, "ListModelPackageGroups", request, self._store.list("ModelPackageGroup"))
+
+    def delete_model_package_group(self, request: Record) -> None:
+        """DeleteModelPackageGroup; refused while it holds packages, as on AWS."""
+        name = self._group(request["ModelPackageGroupName"])["ModelPackageGroupName"]
+        if self._store.list("ModelPackage", prefix=self.arn("model-package", f"{name}/")):
+            refuse(
+                f"Model Package Group {name} cannot be deleted: it still contains model packages.", "ConflictException"
+            )
+        self._store.delete("ModelPackageGroup", name)
+
+    def _group(self, name_or_arn: str) -> Record:
+        name = name_or_arn.rpartition("/")[2]
+        record = self._store.get("ModelPackageGroup", name)
+        if record is None:
+            refuse(f"ModelPackageGroup {self.arn('model-package-group', name)} does not exist.")
+        return record
+
+    # Model packages
+
+    def create_model_package(self, request: Record) -> Record:
+        """CreateModelPackage in a group: the next version, waiting for approval unless the request says otherwise."""
+        if "ModelPackageGroupName" not in request:
+            refuse("Only versioned model packages are supported here: set ModelPackageGroupName.")
+        group = self._group(request["ModelPackageGroupName"])["ModelPackageGroupName"]
+        version = self._next_version(group)
+        arn = self.arn("model-package", f"{group}/{version}")
+        record: Record = {
+            "ModelApprovalStatus": APPROVAL_DEFAULT,
+            **request,
+            "ModelPackageGroupName": group,
+            "ModelPackageVersion": version,
+            "ModelPackageArn": arn,
+            "ModelPackageStatus": "Completed",
+            "ModelPackageStatusDetails": {"ValidationStatuses": []},
+            "CreationTime": now(),
+        }
+        self._tag(arn, record.pop("Tags", []))
+        self._store.insert("ModelPackage", arn, record)
+        return {"ModelPackageArn": arn}
+
+    def _next_version(self, group: str) -> int:
+        # Kept beside the group, so that the number of a deleted version is never given out again.
+        version = int(self._group(group).get("_last_version", 0)) + 1
+        self._store.update("ModelPackageGroup", group, _last_version=version)
+        return version
+
+    def describe_model_package(self, request: Record) -> Record:
+        """DescribeModelPackage."""
+        return public(self._package(request["ModelPackageName"]))
+
+    def _package(self, arn: str) -> Record:
+        record = self._store.get("ModelPackage", arn)
+        if record is None:
+            refuse(f"ModelPackage {arn} does not exist.")
+        return record
+
+    def list_model_packages(self, request: Record) -> Record:
+        """ListModelPackages, of one group where the request names one."""
+        prefix = ""
+        if "ModelPackageGroupName" in request:
+            group = self._group(request["ModelPackageGroupName"])["ModelPackageGroupName"]
+            prefix = self.arn("model-package", f"{group}/")
+        records = self._store.list("ModelPackage", prefix)
+        return page(self._service.model, "ListModelPackages", request, records)
+
+    def update_model_package(self, request: Record) -> Record:
+        """UpdateModelPackage: changes what it names and keeps the rest; metadata properties are merged, as on AWS."""
+        record = self._package(request["ModelPackageArn"])
+        properties = {**record.get("CustomerMetadataProperties", {}), **request.get("CustomerMetadataProperties", {})}
+        for key in request.get("CustomerMetadataPropertiesToRemove", []):
+            properties.pop(key, None)
+        changes = {key: request[key] for key in ("ModelApprovalStatus", "ApprovalDescription") if key in request}
+        self._store.update(
+            "ModelPackage",
+            record["ModelPackageArn"],
+            **changes,
+            CustomerMetadataProperties=properties,
+            LastModifiedTime=now(),
+        )
+        return {"ModelPackageArn": record["ModelPackageArn"]}
+
+    def delete_model_package(self, request: Record) -> None:
+        """DeleteModelPackage."""
+        self._store.delete("ModelPackage", self._package(request["ModelPackageName"])["ModelPackageArn"])
+
+    # Tags
+
+    def add_tags(self, request: Record) -> Record:
+        """AddTags."""
+        return {"Tags": self._tag(request["ResourceArn"], request["Tags"])}
+
+    def list_tags(self, request: Record) -> Record:
+        """ListTags."""
+        record = self._store.get("Tags", request["ResourceArn"]) or {"Tags": {}}
+        return {"Tags": [{"Key": key, "Value": value} for key, value in record["Tags"].items()]}
+
+    def delete_tags(self, request: Record) -> None:
+        """DeleteTags."""
+        record = self._store.get("Tags", request["ResourceArn"]) or {"Tags": {}}
+        kept = {key: value for key, value in record["Tags"].items() if key not in request["TagKeys"]}
+        self._store.delete("Tags", request["ResourceArn"])
+        self._store.insert("Tags", request["ResourceArn"], {"Tags": kept})
+
+    def _tag(self, arn: str, tags: list[dict[str, str]]) -> list[dict[str, str]]:
+        added = {tag["Key"]: tag["Value"] for tag in tags}
+        if added and not self._store.insert("Tags", arn, {"Tags": added}):
+            record = self._store.get("Tags", arn) or {"Tags": {}}
+            self._store.update("Tags", arn, Tags={**record["Tags"], **added})
+        return tags

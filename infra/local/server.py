@@ -1,0 +1,193 @@
+"""The embedded SageMaker's process: one HTTP server on loopback for every AWS service that it stands in for."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import functools
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import boto3
+from botocore.config import Config
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.wrappers import Request, Response
+
+from infra.local.endpoints import EndpointContext, Endpoints
+from infra.local.executions import ExecutionContext
+from infra.local.job_calls import Jobs
+from infra.local.jobs import JobContext
+from infra.local.pipelines import Pipelines
+from infra.local.resources import Resources
+from infra.local.service import Service
+from infra.local.store import Store
+
+logger = logging.getLogger(__name__)
+
+ACCOUNT = "123456789012"
+"""The account that every caller belongs to, moto's own."""
+
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+def job_environment(url: str, region: str) -> dict[str, str]:
+    """Return the variables that lead an AWS client in a job to this server and to no other."""
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        # How a script can tell that its environment is somebody's own, and not a container to install into.
+        "SAGEMAKER_EMBEDDED": "true",
+    }
+
+
+class EmbeddedSageMaker:
+    """Everything behind the HTTP server, put together once."""
+
+    def __init__(self, state: Path, url: str, region: str) -> None:
+        arn_prefix = f"arn:aws:sagemaker:{region}:{ACCOUNT}"
+        self.service, self.store = Service(), Store(state / "records.sqlite")
+        client = functools.cache(functools.partial(_client, url=url, region=region))
+        self.endpoints = Endpoints(EndpointContext(self.service, self.store, arn_prefix, state / "endpoints", client))
+        self.pipelines = Pipelines(
+            self.service, self.store, ExecutionContext(self.service, self.store, arn_prefix, client)
+        )
+        jobs = JobContext(self.service, self.store, arn_prefix, state / "jobs", job_environment(url, region), client)
+        resources = Resources(self.service, self.store, ACCOUNT, region)
+        for operations in (resources, Jobs(jobs), self.pipelines, self.endpoints):
+            self.service.register(operations)
+
+    def close(self) -> None:
+        """Stop whatever runs."""
+        self.pipelines.stop_all()
+        self.endpoints.stop_all()
+        self.store.close()
+
+
+def _client(service: str, *, url: str, region: str) -> Any:
+    session = boto3.Session("local", "local", region_name=region)
+    # Jobs copy several files at once, each over a connection of its own.
+    return session.client(service, endpoint_url=url, config=Config(max_pool_connections=50))
+
+
+class Application:
+    """Routes a request: SageMaker's to the embedded one, everything else to moto."""
+
+    def __init__(self, embedded: EmbeddedSageMaker) -> None:
+        self._embedded = embedded
+        self._moto = DomainDispatcherApplication(create_backend_app)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer one WSGI request."""
+        answer: Iterable[bytes] = self._route(Request(environ))(environ, start_response)
+        return answer
+
+    def _route(self, request: Request) -> Any:
+        if request.host.rpartition(":")[0] not in LOOPBACK and request.host not in LOOPBACK:
+            # A web page that makes its own name point at this machine must not reach an unguarded cloud.
+            return Response(f"this server answers to {', '.join(LOOPBACK)} only", 403)
+        if request.path == "/_local/health":
+            return Response(json.dumps({"pid": os.getpid()}), content_type="application/json")
+        if request.headers.get("X-Amz-Target", "").startswith("SageMaker."):
+            return self._embedded.service.respond(request)
+        parts = request.path.strip("/").split("/")
+        if len(parts) == 3 and parts[0] == "endpoints" and parts[2] == "invocations" and request.method == "POST":
+            return self._embedded.endpoints.invoke(parts[1], request)
+        return self._moto
+
+
+class QuietRequestHandler(WSGIRequestHandler):
+    """Keeps one line a request out of the log, where errors should be easy to find."""
+
+    # Without this every call opens a connection of its own.
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def _lock(state: Path) -> IO[str] | None:
+    handle = (state / "lock").open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        return None
+    return handle
+
+
+def _fresh(state: Path) -> None:
+    """Remove what an earlier server left: its S3 objects lived in its memory, so its records point nowhere."""
+    for name in ("records.sqlite", "records.sqlite-wal", "records.sqlite-shm", "server.json"):
+        (state / name).unlink(missing_ok=True)
+    for name in ("jobs", "endpoints"):
+        shutil.rmtree(state / name, ignore_errors=True)
+
+
+def serve(state: Path, port: int, region: str) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises ``OSError`` when the port is taken or the folder cannot be written, ``RuntimeError`` when another server uses
+    the folder.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    lock = _lock(state)
+    if lock is None:
+        raise RuntimeError(f"another embedded SageMaker already uses {state}")
+    _fresh(state)
+    routes: list[Application] = []
+    server = make_server(
+        "127.0.0.1",
+        port,
+        lambda environ, start: routes[0](environ, start),
+        threaded=True,
+        request_handler=QuietRequestHandler,
+    )
+    url = f"http://127.0.0.1:{server.server_port}"
+    embedded = EmbeddedSageMaker(state, url, region)
+    routes.append(Application(embedded))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # shutdown() waits for serve_forever(), which this very thread is in.
+        signal.signal(number, lambda *_: threading.Thread(target=server.shutdown, daemon=True).start())
+    ready = state / "server.json"
+    ready.with_suffix(".new").write_text(json.dumps({"pid": os.getpid(), "url": url, "region": region}))
+    ready.with_suffix(".new").rename(ready)
+    logger.info("the embedded SageMaker answers at %s, state in %s", url, state)
+    try:
+        server.serve_forever()
+    finally:
+        ready.unlink(missing_ok=True)
+        embedded.close()
+        lock.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the server in the foreground."""
+    parser = argparse.ArgumentParser(prog="python -m infra.local.server", description=__doc__)
+    parser.add_argument("--state", type=Path, required=True, help="folder for everything that the server keeps")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: any free one)")
+    parser.add_argument("--region", default="eu-central-1", help="AWS region to stand in for (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        serve(arguments.state.resolve(), arguments.port, arguments.region)
+    except (OSError, RuntimeError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
