@@ -1,0 +1,1 @@
+"""What users run: pipeline definitions, and the commands around them."""

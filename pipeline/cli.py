@@ -1,0 +1,38 @@
+"""The command ``signs``."""
+
+from __future__ import annotations
+
+import typer
+
+from pipeline.commands import endpoint, local, models, runs
+
+app = typer.Typer(
+    help="A traffic-sign classifier's whole life as one SageMaker pipeline, on AWS or on this machine.\n\n"
+    "Exit codes: 0 done, 1 refused (one line says why), 2 wrong command line, 3 the execution failed or was stopped, "
+    "4 the model did not pass the quality gate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="rich",
+)
+
+app.command()(runs.run)
+app.command()(runs.definition)
+app.command()(runs.upsert)
+app.command()(runs.start)
+app.command()(runs.status)
+app.command()(runs.logs)
+app.command()(runs.stop)
+app.command()(runs.predict)
+app.add_typer(models.app, name="models")
+app.add_typer(endpoint.app, name="endpoint")
+app.add_typer(local.app, name="local")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

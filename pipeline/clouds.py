@@ -1,0 +1,114 @@
+"""A cloud to work in: AWS, or the embedded SageMaker on this machine. The rest of the code does not care which."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from infra.local import control
+from pipeline.settings import Settings
+
+LOCAL_ROLE = "arn:aws:iam::123456789012:role/embedded-sagemaker"
+
+
+class CloudError(Exception):
+    """A cloud that cannot be worked in; the text is one line with the reason and the way out."""
+
+
+class EndpointSession(boto3.Session):  # type: ignore[misc]  # boto3 ships no types
+    """A boto3 session whose clients all talk to one URL."""
+
+    def __init__(self, url: str, region: str) -> None:
+        # Any credentials will do; without some, botocore would go looking for real ones.
+        super().__init__("local", "local", region_name=region)
+        self._url = url
+
+    def client(self, *args: Any, **kwargs: Any) -> Any:
+        """Make a client."""
+        return super().client(*args, **{"endpoint_url": self._url, **kwargs})
+
+    def resource(self, *args: Any, **kwargs: Any) -> Any:
+        """Make a resource."""
+        return super().resource(*args, **{"endpoint_url": self._url, **kwargs})
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A boto3 session, and the names of what is used with it."""
+
+    kind: Literal["local", "aws"]
+    session: boto3.Session
+    region: str
+    bucket: str
+    role_arn: str
+
+    def client(self, service: str) -> Any:
+        """Make a boto3 client of a service."""
+        return self.session.client(service)
+
+
+def connect(kind: str, settings: Settings, *, start: bool = False, port: int | None = None) -> Cloud:
+    """Connect to ``local`` or ``aws``; with ``start`` an embedded SageMaker that does not run is started.
+
+    Raises ``CloudError``.
+    """
+    return local(settings, start=start, port=port) if kind == "local" else aws(settings)
+
+
+def local(settings: Settings, *, start: bool, port: int | None = None) -> Cloud:
+    """Connect to the embedded SageMaker and make its bucket. Raises ``CloudError`` when it does not run."""
+    state = settings.state_dir
+    if start:
+        running = start_local(state, settings.local.port if port is None else port, settings.region)
+    else:
+        found = control.find(state)
+        if found is None:
+            raise CloudError("the embedded SageMaker does not run: start it with `signs local start` (or `signs run`)")
+        running = found
+    session = EndpointSession(running.url, running.region)
+    bucket = f"sagemaker-{running.region}-123456789012"
+    location = {"LocationConstraint": running.region}
+    s3 = session.client("s3")
+    # S3 knows its first region only by its absence.
+    place = {} if running.region == "us-east-1" else {"CreateBucketConfiguration": location}
+    with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+        s3.create_bucket(Bucket=bucket, **place)
+    return Cloud("local", session, running.region, bucket, LOCAL_ROLE)
+
+
+def start_local(state: Path, port: int, region: str) -> control.RunningServer:
+    """Start the embedded SageMaker unless it runs. Raises ``CloudError``."""
+    try:
+        return control.start(state, port, region)
+    except control.ServerError as error:
+        raise CloudError(str(error)) from error
+
+
+def aws(settings: Settings) -> Cloud:
+    """Connect to AWS with the ordinary credential chain.
+
+    Raises ``CloudError`` when there are no credentials, they are not valid, or the settings lack the role.
+    """
+    session = boto3.Session(region_name=settings.region)
+    if session.get_credentials() is None:
+        raise CloudError("no AWS credentials found: run `aws configure` or `aws sso login`, or set AWS_PROFILE")
+    if not settings.aws.role_arn:
+        raise CloudError("settings.toml: [aws] role_arn is empty: name the role that pipeline and jobs run with")
+    try:
+        account = session.client("sts").get_caller_identity()["Account"]
+    except (ClientError, BotoCoreError) as error:
+        raise CloudError(f"AWS does not accept the credentials: {error}") from error
+    bucket = settings.aws.bucket or f"sagemaker-{settings.region}-{account}"
+    return Cloud("aws", session, settings.region, bucket, settings.aws.role_arn)
+
+
+def offline(settings: Settings) -> Cloud:
+    """Name what a definition needs without reaching any cloud, for printing one."""
+    session = EndpointSession("http://127.0.0.1:9", settings.region)
+    bucket = settings.aws.bucket or f"sagemaker-{settings.region}-123456789012"
+    return Cloud("local", session, settings.region, bucket, settings.aws.role_arn or LOCAL_ROLE)

@@ -1,0 +1,1 @@
+"""The commands of ``signs``, grouped as its help groups them."""

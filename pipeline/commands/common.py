@@ -1,0 +1,96 @@
+"""What all commands share: options, the console, exit codes, and how an expected error is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from enum import IntEnum, StrEnum
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console
+
+from pipeline import clouds, datasets, endpoints, executions, registry, settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXPECTED = (
+    settings.SettingsError,
+    clouds.CloudError,
+    datasets.DatasetError,
+    executions.ExecutionError,
+    registry.RegistryError,
+    endpoints.EndpointError,
+)
+
+console = Console()
+errors = Console(stderr=True)
+
+
+class Exit(IntEnum):
+    """What an exit code of ``signs`` means."""
+
+    OK = 0
+    REFUSED = 1
+    """The command could not do what it was asked; one line says why."""
+    USAGE = 2
+    """The command line is wrong."""
+    FAILED = 3
+    """The execution failed or was stopped."""
+    GATE = 4
+    """The quality gate turned the model down."""
+
+
+class CloudName(StrEnum):
+    """Where a command works."""
+
+    LOCAL = "local"
+    AWS = "aws"
+
+
+CloudOption = Annotated[
+    CloudName,
+    typer.Option("--cloud", help="Work in the embedded SageMaker on this machine, or on AWS.", envvar="SIGNS_CLOUD"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of text for people.")]
+SettingsOption = Annotated[
+    Path,
+    typer.Option("--settings", help="Settings file.", envvar="SIGNS_SETTINGS", show_default="pipeline/settings.toml"),
+]
+PortOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Port for the embedded SageMaker when it is started; 0 takes any free one.",
+        envvar="SIGNS_PORT",
+        show_default="[local] port of the settings",
+    ),
+]
+DEFAULT_SETTINGS = settings.DEFAULT_FILE
+
+
+def told(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn an expected error into one line on stderr and exit code 1; a defect keeps its traceback."""
+
+    @wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except EXPECTED as error:
+            reason = str(error)
+        except ClientError as error:
+            reason = f"{error.operation_name}: {error.response['Error']['Message']}"
+        except BotoCoreError as error:
+            reason = f"the cloud cannot be reached: {error}"
+        errors.print(f"[bold red]signs:[/] {' '.join(reason.split())}", soft_wrap=True, highlight=False)
+        raise typer.Exit(Exit.REFUSED)
+
+    return wrapper
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; times become ISO 8601."""
+    console.print_json(json.dumps(value, default=str))

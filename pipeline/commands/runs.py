@@ -1,0 +1,269 @@
+"""Runs: the whole life in one command, and its parts one by one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline import clouds, definitions, endpoints, executions, lifecycle
+from pipeline.clouds import Cloud
+from pipeline.commands.common import (
+    DEFAULT_SETTINGS,
+    CloudName,
+    CloudOption,
+    Exit,
+    JsonOption,
+    PortOption,
+    SettingsOption,
+    console,
+    print_json,
+    told,
+)
+from pipeline.commands.views import ExecutionView, table
+from pipeline.executions import ExecutionError, Snapshot
+from pipeline.lifecycle import Outcome
+from pipeline.settings import Settings, load
+
+DataOption = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="`synthetic` (drawn here), `official` (GTSRB, downloaded), a folder with its archives, or an s3:// prefix.",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Set a pipeline parameter for this run, NAME=VALUE; may be repeated.", metavar="NAME=VALUE"
+    ),
+]
+ExecutionArgument = Annotated[
+    str | None, typer.Argument(help="Identifier or ARN of the execution.", show_default="the newest")
+]
+
+
+@told
+def run(
+    data: DataOption = "synthetic",
+    changes: SetOption = None,
+    cloud: CloudOption = CloudName.LOCAL,
+    port: PortOption = None,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
+    """Run a model's whole life: data, pipeline, gate, registry, endpoint; then ask the endpoint about test pictures.
+
+    Starts the embedded SageMaker if it does not run. The model is registered as approved, so the pipeline deploys it.
+    """
+    settings = load(settings_file)
+    begun = time.monotonic()
+    place = clouds.connect(cloud, settings, start=True, port=port)
+    console.print(f"{_where(place)}; bucket {place.bucket}", highlight=False)
+    address = lifecycle.dataset(settings, place, data)
+    console.print(f"data set: {address}  ({time.monotonic() - begun:.0f} s)", highlight=False)
+    parameters = {"ModelApprovalStatus": "Approved", **_presets(settings, data), **_changes(changes)}
+    arn = lifecycle.start(settings, place, address, parameters)
+    console.print(f"pipeline {settings.training_pipeline} upserted and started  ({time.monotonic() - begun:.0f} s)")
+    with ExecutionView(place, console) as view:
+        snapshot = lifecycle.follow(place, arn, view)
+    outcome = lifecycle.conclude(settings, place, snapshot)
+    _print_outcome(outcome, time.monotonic() - begun)
+    raise typer.Exit(_exit_code(snapshot))
+
+
+def _where(cloud: Cloud) -> str:
+    return f"AWS, {cloud.region}" if cloud.kind == "aws" else "embedded SageMaker on this machine"
+
+
+def _presets(settings: Settings, data: str) -> dict[str, str]:
+    """Return what a run on the small synthetic set changes: fewer epochs, and a bound that its few pictures allow."""
+    if data != "synthetic":
+        return {}
+    quick = settings.quickstart
+    return {"Epochs": str(quick.epochs), "MinimumAccuracy": str(quick.minimum_accuracy)}
+
+
+def _changes(given: list[str] | None) -> dict[str, str]:
+    changes: dict[str, str] = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ExecutionError(f"--set {text}: expected NAME=VALUE, for example Epochs=5")
+        changes[name] = value
+    return changes
+
+
+def _print_outcome(outcome: Outcome, seconds: float) -> None:
+    if outcome.metrics:
+        metrics = outcome.metrics
+        console.print(
+            f"\ntest accuracy [bold]{metrics['accuracy']:.2%}[/] "
+            f"(95 % interval {metrics['accuracy_lower']:.2%} to {metrics['accuracy_upper']:.2%}, "
+            f"{metrics['images']:.0f} pictures), worst class recall {metrics['worst_class_recall']:.2%}, "
+            f"calibration error {metrics['expected_calibration_error']:.4f}",
+            highlight=False,
+        )
+    if outcome.samples:
+        console.print(_samples(outcome))
+    if outcome.snapshot.status != "Succeeded":
+        console.print(f"[bold red]{outcome.snapshot.status}[/]: {escape(outcome.snapshot.reason)}", highlight=False)
+    if outcome.report is not None:
+        console.print(f"report: {outcome.report}", highlight=False, soft_wrap=True)
+    if outcome.samples:
+        picture = outcome.report.parent / "samples" / outcome.samples[0].file if outcome.report else ""
+        console.print(
+            f"next:   signs predict {picture}\n        signs models list\n        signs endpoint describe\n"
+            "        signs local stop",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(f"{seconds:.0f} s in all", highlight=False)
+
+
+def _samples(outcome: Outcome) -> Table:
+    right = sum(sample.answer.class_name == sample.truth for sample in outcome.samples)
+    view = Table(
+        title=f"the endpoint on {len(outcome.samples)} test pictures: {right} right", title_justify="left", expand=False
+    )
+    view.add_column("picture", no_wrap=True)
+    view.add_column("truth", no_wrap=True)
+    view.add_column("answer", no_wrap=True)
+    view.add_column("probability", justify="right")
+    for sample in outcome.samples:
+        style = "green" if sample.answer.class_name == sample.truth else "bold red"
+        answer = f"[{style}]{sample.answer.class_name}[/]"
+        view.add_row(sample.file, sample.truth, answer, f"{sample.answer.probability:.3f}")
+    return view
+
+
+def _exit_code(snapshot: Snapshot) -> Exit:
+    if snapshot.status == "Succeeded":
+        return Exit.OK
+    return Exit.GATE if snapshot.failed_gate else Exit.FAILED
+
+
+@told
+def definition(settings_file: SettingsOption = DEFAULT_SETTINGS) -> None:
+    """Print the training pipeline's definition, the JSON that SageMaker is given. Needs no cloud."""
+    settings = load(settings_file)
+    typer.echo(definitions.render(settings, clouds.offline(settings)))
+
+
+@told
+def upsert(
+    cloud: CloudOption = CloudName.LOCAL, json_: JsonOption = False, settings_file: SettingsOption = DEFAULT_SETTINGS
+) -> None:
+    """Create or update the pipeline, upload its code, and make sure that the registry group exists."""
+    settings = load(settings_file)
+    arn = definitions.upsert(settings, clouds.connect(cloud, settings))
+    if json_:
+        print_json({"PipelineArn": arn})
+    else:
+        console.print(f"upserted {arn}", highlight=False)
+
+
+@told
+def start(
+    data: DataOption,
+    changes: SetOption = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Watch the execution until it has ended.")] = False,
+    cloud: CloudOption = CloudName.LOCAL,
+    json_: JsonOption = False,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
+    """Start the pipeline as it was upserted. The model waits for approval unless --set says otherwise."""
+    settings = load(settings_file)
+    place = clouds.connect(cloud, settings)
+    address = lifecycle.dataset(settings, place, data)
+    parameters = {"InputData": address, "Commit": lifecycle.commit(), **_changes(changes)}
+    arn = executions.start(place, settings.training_pipeline, parameters)
+    if json_:
+        print_json({"PipelineExecutionArn": arn})
+    else:
+        console.print(f"started {arn}", highlight=False)
+    if wait:
+        with ExecutionView(place, console) as view:
+            snapshot = lifecycle.follow(place, arn, view)
+        raise typer.Exit(_exit_code(snapshot))
+
+
+@told
+def status(
+    execution: ExecutionArgument = None,
+    cloud: CloudOption = CloudName.LOCAL,
+    json_: JsonOption = False,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
+    """Show an execution and its steps. Exit code 3 if it failed, 4 if its model did not pass the gate."""
+    settings = load(settings_file)
+    place = clouds.connect(cloud, settings)
+    snapshot = executions.look(place, executions.find(place, settings.training_pipeline, execution))
+    if json_:
+        print_json(asdict(snapshot))
+    else:
+        lines = {step.name: (executions.log(place, step, last=1) or [""])[-1] for step in snapshot.steps}
+        console.print(table(snapshot, lines))
+        if snapshot.reason:
+            console.print(f"[bold red]{snapshot.status}[/]: {escape(snapshot.reason)}", highlight=False)
+    if snapshot.status in ("Failed", "Stopped"):
+        raise typer.Exit(_exit_code(snapshot))
+
+
+@told
+def logs(
+    step: Annotated[str, typer.Argument(help="Name of the step, for example TrainLeNet.")],
+    execution: ExecutionArgument = None,
+    cloud: CloudOption = CloudName.LOCAL,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
+    """Print the log of a step's job."""
+    settings = load(settings_file)
+    place = clouds.connect(cloud, settings)
+    snapshot = executions.look(place, executions.find(place, settings.training_pipeline, execution))
+    names = [candidate.name for candidate in snapshot.steps]
+    if step not in names:
+        raise ExecutionError(f"there is no step {step}: expected one of {', '.join(names)}")
+    for line in executions.log(place, snapshot.step(step)):
+        typer.echo(line)
+
+
+@told
+def stop(
+    execution: ExecutionArgument = None,
+    cloud: CloudOption = CloudName.LOCAL,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
+    """Stop an execution: its jobs are ended and nothing further starts."""
+    settings = load(settings_file)
+    place = clouds.connect(cloud, settings)
+    arn = executions.find(place, settings.training_pipeline, execution)
+    executions.stop(place, arn)
+    console.print(f"stopping {arn}", highlight=False)
+
+
+@told
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="PNG or JPEG files.")],
+    cloud: CloudOption = CloudName.LOCAL,
+    json_: JsonOption = False,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
+    """Ask the endpoint which sign each picture shows."""
+    settings = load(settings_file)
+    place = clouds.connect(cloud, settings)
+    answers = {str(image): endpoints.ask(place, settings.endpoint, image) for image in images}
+    if json_:
+        print_json({image: asdict(answer) for image, answer in answers.items()})
+        return
+    view = Table(expand=False)
+    for heading in ("picture", "answer", "probability", "otherwise"):
+        view.add_column(heading)
+    for image, answer in answers.items():
+        others = ", ".join(f"{name} {probability:.3f}" for name, probability in answer.top[1:3])
+        view.add_row(Path(image).name, answer.class_name, f"{answer.probability:.3f}", others)
+    console.print(view)

@@ -1,0 +1,192 @@
+"""What the pipelines are put together from: a session, processors, the trainer, caching, retries.
+
+Imports the SageMaker SDK, which takes seconds and wants an environment: import this through ``pipeline.definitions``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sagemaker.core import image_uris
+from sagemaker.core.processing import Processor
+from sagemaker.core.shapes import (
+    MetricDefinition,
+    OutputDataConfig,
+    ProcessingInput,
+    ProcessingOutput,
+    ProcessingS3Input,
+    ProcessingS3Output,
+)
+from sagemaker.core.workflow.execution_variables import ExecutionVariables
+from sagemaker.core.workflow.functions import Join
+from sagemaker.core.workflow.parameters import ParameterFloat, ParameterInteger
+from sagemaker.core.workflow.pipeline_context import PipelineSession
+from sagemaker.mlops.workflow.steps import CacheConfig
+from sagemaker.train import ModelTrainer
+from sagemaker.train.configs import Compute, InputData, SourceCode, StoppingCondition
+
+from pipeline.clouds import Cloud
+from pipeline.code import Staging, files_of, read_folder
+from pipeline.settings import Settings
+
+CACHE = CacheConfig(enable_caching=True, expire_after="30d")
+"""A step whose inputs and code are unchanged is not run again within a month."""
+
+INPUT = "/opt/ml/processing/input"
+OUTPUT = "/opt/ml/processing/output"
+
+TELEMETRY_OFF = {
+    "SchemaVersion": "1.0",
+    "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}},
+}
+
+TRAINING_METRICS = ("loss", "accuracy", "validation_loss", "validation_accuracy")
+"""What the training log shows an epoch, as ``name value``."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Everything that building a definition needs: settings, names, a session, and a place for code."""
+
+    settings: Settings
+    cloud: Cloud
+    session: PipelineSession
+    staging: Staging
+
+    @classmethod
+    def open(cls, settings: Settings, cloud: Cloud) -> Workshop:
+        """Set up for one cloud; nothing is sent anywhere."""
+        session = PipelineSession(
+            boto_session=cloud.session,
+            sagemaker_client=cloud.client("sagemaker"),
+            default_bucket=cloud.bucket,
+            sagemaker_config=TELEMETRY_OFF,
+        )
+        # Asked for its bucket, the session would look whether it exists and create it; ours is known.
+        session._default_bucket = cloud.bucket
+        return cls(settings, cloud, session, Staging(cloud.bucket, settings.name))
+
+    def image(self, scope: str) -> str:
+        """Return the address of AWS's image for ``training`` or ``inference``."""
+        images = self.settings.images
+        return str(
+            image_uris.retrieve(
+                images.framework,
+                self.cloud.region,
+                version=images.training_version if scope == "training" else images.inference_version,
+                py_version=images.python if scope == "training" else None,
+                instance_type=self.settings.instances.training,
+                image_scope=scope,
+            )
+        )
+
+    def output(self, *parts: str) -> Join:
+        """Return an S3 address below this execution's own prefix."""
+        root = f"s3://{self.cloud.bucket}/{self.settings.name}/executions"
+        return Join(on="/", values=[root, ExecutionVariables.PIPELINE_EXECUTION_ID, *parts])
+
+    def processing(
+        self,
+        script: str,
+        options: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str],
+        instance_type: Any,
+    ) -> Any:
+        """Return step arguments for a processing job that runs one of the step scripts.
+
+        ``options`` become ``--name value``, a list repeats its option. ``inputs`` maps a name to an S3 address, mounted
+        at ``INPUT/<name>``; each of ``outputs`` is uploaded from ``OUTPUT/<name>``.
+        """
+        step = Path(script).stem
+        code = self.staging.add(step, files_of(script))
+        processor = Processor(
+            role=self.cloud.role_arn,
+            image_uri=self.image("training"),
+            instance_count=1,
+            instance_type=instance_type,
+            entrypoint=["python3", f"{INPUT}/code/entry.py", script],
+            # Processing containers are not told where a reason for failing goes, training containers are.
+            env={"SM_OUTPUT_DIR": "/opt/ml/output", "AWS_DEFAULT_REGION": self.cloud.region},
+            max_runtime_in_seconds=3600,
+            base_job_name=step,
+            sagemaker_session=self.session,
+        )
+        return processor.run(
+            inputs=[_input(name, address) for name, address in {"code": code, **inputs}.items()],
+            outputs=[_output(name, self.output(step, name)) for name in outputs],
+            arguments=list(_command_line(options)),
+        )
+
+    def training(self, hyperparameters: Mapping[str, Any], channels: Mapping[str, Any], instance_type: Any) -> Any:
+        """Return step arguments for the training job."""
+        # The SDK takes an S3 prefix for a folder only with its slash.
+        code = f"{self.staging.add('train', files_of('train.py'))}/"
+        trainer = StagedTrainer(
+            role=self.cloud.role_arn,
+            training_image=self.image("training"),
+            source_code=SourceCode(source_dir=code, entry_script="train.py"),
+            compute=Compute(instance_type=instance_type, instance_count=1, volume_size_in_gb=30),
+            stopping_condition=StoppingCondition(max_runtime_in_seconds=4 * 3600),
+            output_data_config=OutputDataConfig(s3_output_path=self.output("train")),
+            base_job_name="train",
+            hyperparameters=dict(hyperparameters),
+            sagemaker_session=self.session,
+        ).with_metric_definitions(
+            [MetricDefinition(name=name, regex=rf"(?<!\S){name} ([0-9.eE+-]+)") for name in TRAINING_METRICS]
+        )
+        trainer.keep(self.staging)
+        return trainer.train(
+            input_data_config=[InputData(channel_name=name, data_source=uri) for name, uri in channels.items()],
+        )
+
+
+class StagedTrainer(ModelTrainer):  # type: ignore[misc]  # the SDK ships no types
+    """A ModelTrainer whose own files go under a content hash.
+
+    The SDK uploads its driver scripts under a prefix with a time stamp, so that no two definitions are alike and the
+    step's cache never answers.
+    """
+
+    _staging: Staging | None = None
+
+    def keep(self, staging: Staging) -> None:
+        """Say where local files are to be staged."""
+        self._staging = staging
+
+    def create_input_data_channel(self, channel_name: str, data_source: Any, **kwargs: Any) -> Any:
+        """Make a channel; a local folder is staged under the hash of its content instead of being uploaded."""
+        if isinstance(data_source, str) and not data_source.startswith("s3://") and self._staging is not None:
+            data_source = self._staging.add(f"train-{channel_name}", read_folder(Path(data_source)))
+        return super().create_input_data_channel(channel_name, data_source, **kwargs)
+
+
+def _command_line(options: Mapping[str, Any]) -> Iterator[Any]:
+    for name, value in options.items():
+        for single in value if isinstance(value, list) else [value]:
+            yield f"--{name}"
+            # Arguments are text, and a numeric parameter is none until the definition says so.
+            yield single.to_string() if isinstance(single, ParameterInteger | ParameterFloat) else single
+
+
+def _input(name: str, address: Any) -> ProcessingInput:
+    return ProcessingInput(
+        input_name=name,
+        s3_input=ProcessingS3Input(
+            s3_uri=address,
+            local_path=f"{INPUT}/{name}",
+            s3_data_type="S3Prefix",
+            s3_input_mode="File",
+            s3_data_distribution_type="FullyReplicated",
+        ),
+    )
+
+
+def _output(name: str, address: Any) -> ProcessingOutput:
+    return ProcessingOutput(
+        output_name=name,
+        s3_output=ProcessingS3Output(s3_uri=address, local_path=f"{OUTPUT}/{name}", s3_upload_mode="EndOfJob"),
+    )

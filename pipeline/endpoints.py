@@ -1,0 +1,82 @@
+"""The endpoint: describe, ask, delete."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from pipeline.clouds import Cloud
+
+
+class EndpointError(Exception):
+    """An endpoint that does not exist or refuses; the text is one line."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the endpoint says of one picture."""
+
+    class_id: int
+    class_name: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+    """The five most probable classes, name and probability."""
+
+
+def describe(cloud: Cloud, name: str) -> dict[str, Any]:
+    """Return the endpoint's description with the version that it serves.
+
+    Raises ``EndpointError`` when there is none.
+    """
+    sagemaker = cloud.client("sagemaker")
+    try:
+        described: dict[str, Any] = sagemaker.describe_endpoint(EndpointName=name)
+    except ClientError as error:
+        if "Could not find" in str(error):
+            raise EndpointError(f"there is no endpoint {name}: approve a model, or start a run as approved") from error
+        raise
+    described.pop("ResponseMetadata")
+    described["ModelPackageArn"] = _served(sagemaker, described["EndpointConfigName"])
+    return described
+
+
+def _served(sagemaker: Any, config: str) -> str:
+    variant = sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"][0]
+    model = sagemaker.describe_model(ModelName=variant["ModelName"])
+    container = model.get("PrimaryContainer") or model["Containers"][0]
+    return str(container.get("ModelPackageName", ""))
+
+
+def delete(cloud: Cloud, name: str) -> None:
+    """Delete the endpoint; models and configurations stay. Raises ``EndpointError`` when there is none."""
+    try:
+        cloud.client("sagemaker").delete_endpoint(EndpointName=name)
+    except ClientError as error:
+        raise EndpointError(f"there is no endpoint {name}") from error
+
+
+def ask(cloud: Cloud, name: str, picture: Path) -> Answer:
+    """Send a PNG or JPEG file to the endpoint.
+
+    Raises ``EndpointError`` for a file that cannot be read, an endpoint that does not exist, or a picture that the
+    model refuses, with the model's own reason.
+    """
+    try:
+        body = picture.read_bytes()
+    except OSError as error:
+        raise EndpointError(f"{picture}: {error.strerror}") from error
+    runtime = cloud.client("sagemaker-runtime")
+    try:
+        answer = runtime.invoke_endpoint(EndpointName=name, ContentType="application/octet-stream", Body=body)
+    except runtime.exceptions.ModelError as error:
+        said = error.response.get("OriginalMessage", str(error))
+        raise EndpointError(f"{picture}: the model refuses it: {said}") from error
+    except ClientError as error:
+        raise EndpointError(f"endpoint {name} does not answer: {error.response['Error']['Message']}") from error
+    first = json.loads(answer["Body"].read())["predictions"][0]
+    top = tuple((entry["class_name"], entry["probability"]) for entry in first["top"])
+    return Answer(first["class_id"], first["class_name"], first["probability"], top)

@@ -1,0 +1,117 @@
+"""A model's whole life in one call: data to S3, pipeline upserted and started, watched, and its endpoint asked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+from pipeline import datasets, definitions, endpoints, executions
+from pipeline.clouds import Cloud
+from pipeline.settings import ROOT, Settings
+
+WATCH_SECONDS = {"local": 0.5, "aws": 5.0}
+"""How often an execution is looked at; AWS throttles who looks more often."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A test picture, its true class, and what the endpoint said."""
+
+    file: str
+    truth: str
+    answer: endpoints.Answer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    snapshot: executions.Snapshot
+    report: Path | None
+    """The report, fetched; absent when evaluation was not reached."""
+    metrics: dict[str, float]
+    samples: tuple[Sample, ...]
+
+
+def dataset(settings: Settings, cloud: Cloud, data: str) -> str:
+    """Bring a data set to S3 and return its address.
+
+    ``data`` is ``synthetic``, ``official`` (downloaded), a folder, or an S3 address. Raises ``DatasetError``.
+    """
+    work = settings.state_dir / "data"
+    if data.startswith("s3://"):
+        return datasets.existing(cloud, data)
+    if data == "synthetic":
+        return datasets.upload(settings, cloud, datasets.synthetic(settings, work / "synthetic"))
+    if data == "official":
+        nearby = datasets.NEARBY
+        return datasets.upload(settings, cloud, nearby if nearby.is_dir() else datasets.official(work / "gtsrb"))
+    return datasets.upload(settings, cloud, Path(data).expanduser())
+
+
+def start(settings: Settings, cloud: Cloud, address: str, changes: Mapping[str, str]) -> str:
+    """Upsert the training pipeline and start it on a data set; returns the execution's ARN."""
+    definitions.upsert(settings, cloud)
+    parameters = {"InputData": address, "Commit": commit(), **changes}
+    return executions.start(cloud, settings.training_pipeline, parameters)
+
+
+def commit() -> str:
+    """Return the repository's commit, marked when files differ from it, or ``unknown`` outside a repository."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def follow(cloud: Cloud, arn: str, show: Callable[[executions.Snapshot], None]) -> executions.Snapshot:
+    """Show an execution until it has ended, and return it."""
+    for snapshot in executions.watch(cloud, arn, WATCH_SECONDS[cloud.kind]):
+        show(snapshot)
+    return snapshot
+
+
+def conclude(settings: Settings, cloud: Cloud, snapshot: executions.Snapshot) -> Outcome:
+    """Fetch an ended execution's report, and ask the endpoint about the test pictures put aside for it."""
+    folder = settings.state_dir / "runs" / snapshot.identifier
+    evaluated = any(step.name == "Evaluate" and step.status == "Succeeded" for step in snapshot.steps)
+    if not evaluated:
+        return Outcome(snapshot, None, {}, ())
+    job = snapshot.step("Evaluate").job
+    _fetch(cloud, _evaluation_address(cloud, job), folder)
+    metrics = json.loads((folder / "evaluation.json").read_text())["metrics"]
+    deployed = any(step.name == "DeployEndpoint" and step.status == "Succeeded" for step in snapshot.steps)
+    samples = _ask(settings, cloud, folder / "samples") if deployed else ()
+    return Outcome(snapshot, folder / "report.html", metrics, samples)
+
+
+def _evaluation_address(cloud: Cloud, job: str) -> str:
+    outputs = cloud.client("sagemaker").describe_processing_job(ProcessingJobName=job)["ProcessingOutputConfig"][
+        "Outputs"
+    ]
+    return str(next(output["S3Output"]["S3Uri"] for output in outputs if output["OutputName"] == "evaluation"))
+
+
+def _fetch(cloud: Cloud, address: str, folder: Path) -> None:
+    parsed = urlparse(address)
+    prefix = f"{parsed.path.strip('/')}/"
+    s3 = cloud.client("s3")
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=parsed.netloc, Prefix=prefix):
+        for item in page.get("Contents", []):
+            target = folder / item["Key"].removeprefix(prefix)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            s3.download_file(parsed.netloc, item["Key"], str(target))
+
+
+def _ask(settings: Settings, cloud: Cloud, folder: Path) -> tuple[Sample, ...]:
+    entries = json.loads((folder / "samples.json").read_text())
+    return tuple(
+        Sample(entry["file"], entry["class_name"], endpoints.ask(cloud, settings.endpoint, folder / entry["file"]))
+        for entry in entries
+    )

@@ -1,0 +1,155 @@
+"""The project's settings: read once from a TOML file, checked, and frozen."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Gt, Interval, Len, Lt
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The repository."""
+
+DEFAULT_FILE = Path(__file__).with_name("settings.toml")
+
+Share = Annotated[float, Interval(ge=0, le=1)]
+Count = Annotated[int, Gt(0)]
+
+_strict = ConfigDict(extra="forbid", strict=True)
+
+
+class SettingsError(Exception):
+    """Settings that cannot be used; the text names the file, the setting and what was expected."""
+
+
+@dataclass(frozen=True, config=_strict)
+class Aws:
+    """Where and as whom to work on AWS."""
+
+    role_arn: str
+    bucket: str
+
+
+@dataclass(frozen=True, config=_strict)
+class Local:
+    """Where the embedded SageMaker lives."""
+
+    state: str
+    port: Annotated[int, Interval(ge=0, le=65535)]
+
+
+@dataclass(frozen=True, config=_strict)
+class Images:
+    """AWS's containers, by framework and version."""
+
+    framework: str
+    training_version: str
+    inference_version: str
+    python: str
+
+
+@dataclass(frozen=True, config=_strict)
+class Instances:
+    """Machine types on AWS."""
+
+    processing: str
+    training: str
+    endpoint: str
+    endpoint_count: Count
+
+
+@dataclass(frozen=True, config=_strict)
+class Data:
+    """How the data set is divided."""
+
+    validation_fraction: Annotated[float, Gt(0), Lt(1)]
+    seed: int
+
+
+@dataclass(frozen=True, config=_strict)
+class Training:
+    """How the network is trained."""
+
+    architecture: Literal["multiscale", "lenet5"]
+    epochs: Count
+    batch_size: Count
+    learning_rate: Annotated[float, Gt(0)]
+
+
+@dataclass(frozen=True, config=_strict)
+class Gate:
+    """What a model must reach to be registered."""
+
+    minimum_accuracy: Share
+    minimum_class_recall: Share
+    maximum_calibration_error: Share
+
+
+@dataclass(frozen=True, config=_strict)
+class Quickstart:
+    """What a run on the synthetic data set changes."""
+
+    epochs: Count
+    minimum_accuracy: Share
+    tracks_per_class: Count
+    frames_per_track: Count
+    test_per_class: Count
+
+
+@dataclass(frozen=True, config=_strict)
+class Settings:
+    """All settings."""
+
+    name: Annotated[str, Len(1, 40)]
+    region: str
+    aws: Aws
+    local: Local
+    images: Images
+    instances: Instances
+    data: Data
+    training: Training
+    gate: Gate
+    quickstart: Quickstart
+
+    @property
+    def training_pipeline(self) -> str:
+        """Name of the pipeline that trains."""
+        return f"{self.name}-training"
+
+    @property
+    def model_package_group(self) -> str:
+        """Name of the group in the model registry."""
+        return self.name
+
+    @property
+    def endpoint(self) -> str:
+        """Name of the endpoint."""
+        return self.name
+
+    @property
+    def state_dir(self) -> Path:
+        """The embedded SageMaker's folder; a relative one is taken from the repository."""
+        return (ROOT / Path(self.local.state).expanduser()).resolve()
+
+
+def load(file: Path = DEFAULT_FILE) -> Settings:
+    """Read settings from a file.
+
+    Raises ``SettingsError`` for a file that cannot be read, is no TOML, lacks a setting, has one too many, or holds a
+    value out of range.
+    """
+    try:
+        # Through JSON, because strict Python input would have to be instances of these classes already.
+        return TypeAdapter(Settings).validate_json(json.dumps(tomllib.loads(file.read_text(encoding="utf-8"))))
+    except OSError as error:
+        raise SettingsError(f"cannot read settings from {file}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file} is not TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"{file}: {where}: {first['msg']} (got {first['input']!r})") from error

@@ -1,0 +1,259 @@
+"""The training pipeline: images in, a registered and, if it is approved at once, deployed model out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sagemaker.core.model_metrics import MetricsSource, ModelMetrics
+from sagemaker.core.workflow.conditions import (
+    ConditionEquals,
+    ConditionGreaterThanOrEqualTo,
+    ConditionLessThanOrEqualTo,
+)
+from sagemaker.core.workflow.functions import Join, JsonGet
+from sagemaker.core.workflow.parameters import ParameterFloat, ParameterInteger, ParameterString
+from sagemaker.core.workflow.properties import PropertyFile
+from sagemaker.mlops.workflow.condition_step import ConditionStep
+from sagemaker.mlops.workflow.fail_step import FailStep
+from sagemaker.mlops.workflow.model_step import ModelStep
+from sagemaker.mlops.workflow.pipeline import Pipeline
+from sagemaker.mlops.workflow.steps import ProcessingStep, TrainingStep
+from sagemaker.serve.model_builder import ModelBuilder
+
+from pipeline.components import CACHE, INPUT, OUTPUT, Workshop
+from pipeline.settings import Settings
+
+REPORT = PropertyFile(name="EvaluationReport", output_name="evaluation", path="evaluation.json")
+CONTENT_TYPES = ["image/png", "image/jpeg", "application/x-npy", "application/json"]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The pipeline's parameters; their defaults come from the settings."""
+
+    input_data: ParameterString
+    validation_fraction: ParameterFloat
+    seed: ParameterInteger
+    architecture: ParameterString
+    epochs: ParameterInteger
+    batch_size: ParameterInteger
+    learning_rate: ParameterFloat
+    minimum_accuracy: ParameterFloat
+    minimum_class_recall: ParameterFloat
+    maximum_calibration_error: ParameterFloat
+    approval: ParameterString
+    commit: ParameterString
+    processing_instance: ParameterString
+    training_instance: ParameterString
+    endpoint_instance: ParameterString
+
+    @classmethod
+    def of(cls, settings: Settings, bucket: str) -> Parameters:
+        """Declare them."""
+        data, training, gate, instances = settings.data, settings.training, settings.gate, settings.instances
+        approvals = ["PendingManualApproval", "Approved"]
+        return cls(
+            ParameterString("InputData", f"s3://{bucket}/{settings.name}/data/none"),
+            ParameterFloat("ValidationFraction", data.validation_fraction),
+            ParameterInteger("Seed", data.seed),
+            ParameterString("Architecture", training.architecture, enum_values=["multiscale", "lenet5"]),
+            ParameterInteger("Epochs", training.epochs),
+            ParameterInteger("BatchSize", training.batch_size),
+            ParameterFloat("LearningRate", training.learning_rate),
+            ParameterFloat("MinimumAccuracy", gate.minimum_accuracy),
+            ParameterFloat("MinimumClassRecall", gate.minimum_class_recall),
+            ParameterFloat("MaximumCalibrationError", gate.maximum_calibration_error),
+            ParameterString("ModelApprovalStatus", "PendingManualApproval", enum_values=approvals),
+            ParameterString("Commit", "unknown"),
+            ParameterString("ProcessingInstanceType", instances.processing),
+            ParameterString("TrainingInstanceType", instances.training),
+            ParameterString("EndpointInstanceType", instances.endpoint),
+        )
+
+    def all(self) -> list[Any]:
+        """Return them in the order in which they are declared."""
+        return list(vars(self).values())
+
+
+def build(workshop: Workshop) -> Pipeline:
+    """Build the pipeline. Pure: the code that it refers to is staged in ``workshop.staging`` and sent nowhere."""
+    parameters = Parameters.of(workshop.settings, workshop.cloud.bucket)
+    preprocess = _preprocess(workshop, parameters)
+    validate = _validate(workshop, parameters, preprocess)
+    train = _train(workshop, parameters, preprocess, validate)
+    evaluate = _evaluate(workshop, parameters, preprocess, train)
+    register = _register(workshop, parameters, train, evaluate)
+    gate = _gate(parameters, evaluate, [register, _auto_approved(workshop, parameters, register)])
+    return Pipeline(
+        name=workshop.settings.training_pipeline,
+        parameters=parameters.all(),
+        steps=[preprocess, validate, train, evaluate, gate],
+        sagemaker_session=workshop.session,
+    )
+
+
+def _address(step: ProcessingStep, output: str) -> Any:
+    return step.properties.ProcessingOutputConfig.Outputs[output].S3Output.S3Uri
+
+
+def _preprocess(workshop: Workshop, parameters: Parameters) -> ProcessingStep:
+    arguments = workshop.processing(
+        "preprocess.py",
+        {
+            "input-dir": f"{INPUT}/archive",
+            "output-dir": OUTPUT,
+            "validation-fraction": parameters.validation_fraction,
+            "seed": parameters.seed,
+        },
+        inputs={"archive": parameters.input_data},
+        outputs=["train", "validation", "test", "manifest"],
+        instance_type=parameters.processing_instance,
+    )
+    return ProcessingStep("Preprocess", step_args=arguments, cache_config=CACHE)
+
+
+def _validate(workshop: Workshop, parameters: Parameters, preprocess: ProcessingStep) -> ProcessingStep:
+    arguments = workshop.processing(
+        "validate.py",
+        {"manifest-dir": f"{INPUT}/manifest", "output-dir": f"{OUTPUT}/validation"},
+        inputs={"manifest": _address(preprocess, "manifest")},
+        outputs=["validation"],
+        instance_type=parameters.processing_instance,
+    )
+    return ProcessingStep("ValidateData", step_args=arguments, cache_config=CACHE)
+
+
+def _train(
+    workshop: Workshop, parameters: Parameters, preprocess: ProcessingStep, validate: ProcessingStep
+) -> TrainingStep:
+    arguments = workshop.training(
+        {
+            "architecture": parameters.architecture,
+            "epochs": parameters.epochs.to_string(),
+            "batch-size": parameters.batch_size.to_string(),
+            "learning-rate": parameters.learning_rate.to_string(),
+            "seed": parameters.seed.to_string(),
+        },
+        channels={name: _address(preprocess, name) for name in ("train", "validation")},
+        instance_type=parameters.training_instance,
+    )
+    # Nothing flows from validation to training: it only has to have passed before anything is paid for.
+    return TrainingStep("TrainLeNet", step_args=arguments, cache_config=CACHE, depends_on=[validate])
+
+
+def _evaluate(
+    workshop: Workshop, parameters: Parameters, preprocess: ProcessingStep, train: TrainingStep
+) -> ProcessingStep:
+    lineage = {
+        "commit": parameters.commit,
+        "data": parameters.input_data,
+        "training job": train.properties.TrainingJobName,
+    }
+    arguments = workshop.processing(
+        "evaluate.py",
+        {
+            "model-dir": f"{INPUT}/model",
+            "test-dir": f"{INPUT}/test",
+            "output-dir": f"{OUTPUT}/evaluation",
+            "minimum-accuracy": parameters.minimum_accuracy,
+            "minimum-class-recall": parameters.minimum_class_recall,
+            "maximum-calibration-error": parameters.maximum_calibration_error,
+            "lineage": [Join(on="=", values=[name, value]) for name, value in lineage.items()],
+        },
+        inputs={"model": train.properties.ModelArtifacts.S3ModelArtifacts, "test": _address(preprocess, "test")},
+        outputs=["evaluation"],
+        instance_type=parameters.processing_instance,
+    )
+    return ProcessingStep("Evaluate", step_args=arguments, property_files=[REPORT], cache_config=CACHE)
+
+
+def _register(workshop: Workshop, parameters: Parameters, train: TrainingStep, evaluate: ProcessingStep) -> ModelStep:
+    model = ModelBuilder(
+        image_uri=workshop.image("inference"),
+        s3_model_data_url=train.properties.ModelArtifacts.S3ModelArtifacts,
+        role_arn=workshop.cloud.role_arn,
+        sagemaker_session=workshop.session,
+    )
+    evaluation = _address(evaluate, "evaluation")
+    arguments = model.register(
+        model_package_group_name=workshop.settings.model_package_group,
+        content_types=CONTENT_TYPES,
+        response_types=["application/json"],
+        inference_instances=[parameters.endpoint_instance],
+        transform_instances=[parameters.endpoint_instance],
+        approval_status=parameters.approval,
+        model_metrics=ModelMetrics(
+            model_statistics=MetricsSource("application/json", Join(on="/", values=[evaluation, "evaluation.json"]))
+        ),
+        customer_metadata_properties={
+            "Commit": parameters.commit,
+            "Data": parameters.input_data,
+            "Seed": parameters.seed.to_string(),
+            "TrainingJob": train.properties.TrainingJobName,
+            "Report": Join(on="/", values=[evaluation, "report.html"]),
+            "GoldenImages": Join(on="/", values=[evaluation, "golden"]),
+        },
+        domain="COMPUTER_VISION",
+        task="IMAGE_CLASSIFICATION",
+    )
+    return ModelStep("RegisterModel", step_args=arguments)
+
+
+def _auto_approved(workshop: Workshop, parameters: Parameters, register: ModelStep) -> ConditionStep:
+    """Deploy in the chain when the run was started as approved; otherwise a person's approval starts it later."""
+    settings = workshop.settings
+    arguments = workshop.processing(
+        "deploy.py",
+        {
+            "model-package-group": settings.model_package_group,
+            "endpoint-name": settings.endpoint,
+            "role-arn": workshop.cloud.role_arn,
+            "instance-type": parameters.endpoint_instance,
+            "instance-count": str(settings.instances.endpoint_count),
+            "region": workshop.cloud.region,
+            "output-dir": f"{OUTPUT}/deployment",
+        },
+        inputs={},
+        outputs=["deployment"],
+        instance_type=parameters.processing_instance,
+    )
+    deploy = ProcessingStep("DeployEndpoint", step_args=arguments)
+    return ConditionStep(
+        name="AutoApproved",
+        conditions=[ConditionEquals(parameters.approval, "Approved")],
+        if_steps=[deploy],
+        else_steps=[],
+        depends_on=[register],
+    )
+
+
+def _gate(parameters: Parameters, evaluate: ProcessingStep, passed: list[Any]) -> ConditionStep:
+    def metric(name: str) -> JsonGet:
+        return JsonGet(step_name=evaluate.name, property_file=REPORT, json_path=f"metrics.{name}")
+
+    failed = FailStep(
+        name="QualityGateFailed",
+        error_message=Join(
+            on="",
+            values=[
+                "The model did not pass the quality gate: accuracy (lower end) ", metric("accuracy_lower"),
+                " needs ", parameters.minimum_accuracy.to_string(),
+                ", worst class recall ", metric("worst_class_recall"),
+                " needs ", parameters.minimum_class_recall.to_string(),
+                ", calibration error ", metric("expected_calibration_error"),
+                " may be ", parameters.maximum_calibration_error.to_string(),
+                ". Report: ", _address(evaluate, "evaluation"), "/report.html",
+            ],
+        ),
+    )  # fmt: skip
+    return ConditionStep(
+        name="QualityGate",
+        conditions=[
+            ConditionGreaterThanOrEqualTo(metric("accuracy_lower"), parameters.minimum_accuracy),
+            ConditionGreaterThanOrEqualTo(metric("worst_class_recall"), parameters.minimum_class_recall),
+            ConditionLessThanOrEqualTo(metric("expected_calibration_error"), parameters.maximum_calibration_error),
+        ],
+        if_steps=passed,
+        else_steps=[failed],
+    )
