@@ -1,0 +1,83 @@
+"""The definition and the scripts agree: what one passes, the other takes; what one reads, the other writes."""
+
+import importlib
+import json
+import re
+
+import pytest
+
+from pipeline import clouds, definitions, settings
+
+INPUT, OUTPUT = "/opt/ml/processing/input/", "/opt/ml/processing/output/"
+
+
+@pytest.fixture(scope="module")
+def steps():
+    loaded = settings.load()
+    definition = json.loads(definitions.render(loaded, clouds.offline(loaded)))
+
+    def walk(members):
+        for step in members:
+            yield step["Name"], step
+            if step["Type"] == "Condition":
+                yield from walk(step["Arguments"]["IfSteps"] + step["Arguments"]["ElseSteps"])
+
+    return dict(walk(definition["Steps"]))
+
+
+def as_text(value):
+    """Stand in for an expression: what it becomes is a number or a name, and a parser wants one of both."""
+    return value if isinstance(value, str) else "multiscale" if "Architecture" in str(value) else _number_or_pair(value)
+
+
+def _number_or_pair(value):
+    joined = value.get("Std:Join", {})
+    if joined.get("On") == "=":
+        return "key=value"
+    return "1" if re.search("Seed|Epochs|BatchSize", str(value)) else "0.5"
+
+
+@pytest.mark.parametrize("name", ["Preprocess", "ValidateData", "Evaluate", "DeployEndpoint"])
+def test_a_processing_steps_arguments_are_the_scripts_own(steps, name):
+    application = steps[name]["Arguments"]["AppSpecification"]
+    script = importlib.import_module(application["ContainerEntrypoint"][-1].removesuffix(".py"))
+    given = [as_text(word) for word in application["ContainerArguments"]]
+    assert vars(script._parser().parse_args(given))  # a word that the parser does not know ends the test here
+
+
+@pytest.mark.parametrize("name", ["Preprocess", "ValidateData", "Evaluate", "DeployEndpoint"])
+def test_a_processing_step_reads_its_inputs_and_writes_its_outputs(steps, name):
+    arguments = steps[name]["Arguments"]
+    words = [word for word in arguments["AppSpecification"]["ContainerArguments"] if isinstance(word, str)]
+    mounted = {given["S3Input"]["LocalPath"] for given in arguments["ProcessingInputs"]}
+    uploaded = {output["S3Output"]["LocalPath"] for output in arguments["ProcessingOutputConfig"]["Outputs"]}
+    read = {word for word in words if word.startswith(INPUT)}
+    written = {word for word in words if word.startswith(OUTPUT.rstrip("/"))}
+    assert mounted == read | {f"{INPUT}code"}
+    assert all(any(path.startswith(place) for place in written) for path in uploaded)
+
+
+def test_the_training_steps_hyperparameters_are_the_scripts_own(steps):
+    train = importlib.import_module("train")
+    given = steps["TrainLeNet"]["Arguments"]["HyperParameters"]
+    command = [word for key, value in given.items() for word in (f"--{key}", as_text(value))]
+    folders = ["--train-dir", "t", "--validation-dir", "v", "--model-dir", "m"]
+    parsed = vars(train._parser().parse_args([*folders, *command]))
+    assert {key.replace("-", "_") for key in given} <= set(parsed)
+    channels = {channel["ChannelName"] for channel in steps["TrainLeNet"]["Arguments"]["InputDataConfig"]}
+    assert channels == {"train", "validation", "code", "sm_drivers"}
+
+
+def test_the_gates_conditions_are_the_ones_that_evaluation_judges(steps):
+    """The verdict in the report and the branch that the pipeline takes come from the same bounds on the same metrics."""
+    gate = importlib.import_module("trafficsigns.gate")
+    comparisons = {"GreaterThanOrEqualTo": "at_least", "LessThanOrEqualTo": "at_most"}
+    conditions = {
+        (
+            condition["LeftValue"]["Std:JsonGet"]["Path"].removeprefix("metrics."),
+            comparisons[condition["Type"]],
+            condition["RightValue"]["Get"].removeprefix("Parameters."),
+        )
+        for condition in steps["QualityGate"]["Arguments"]["Conditions"]
+    }
+    assert conditions == {(c.metric, c.comparison, c.name) for c in gate.CRITERIA}

@@ -1,0 +1,75 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.settings import ROOT
+
+
+def render(root):
+    command = [sys.executable, "-m", "pipeline.cli", "definition"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PYTHON"))}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def text():
+    return render(ROOT)
+
+
+@pytest.fixture(scope="module")
+def definition(text):
+    return json.loads(text)
+
+
+def flatten(steps):
+    for step in steps:
+        yield step
+        if step["Type"] == "Condition":
+            yield from flatten(step["Arguments"]["IfSteps"] + step["Arguments"]["ElseSteps"])
+
+
+def test_another_checkout_and_process_give_the_same_bytes(text, tmp_path):
+    other = tmp_path / "elsewhere"
+    for folder in ("pipeline", "infra", "steps"):
+        shutil.copytree(ROOT / folder, other / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    assert render(other) == text
+
+
+def test_the_chain_has_its_steps_in_their_places(definition):
+    gate = {step["Name"]: step for step in definition["Steps"]}["QualityGate"]["Arguments"]
+    assert [step["Name"] for step in definition["Steps"]] == [
+        "Preprocess", "ValidateData", "TrainLeNet", "Evaluate", "QualityGate",
+    ]  # fmt: skip
+    assert [step["Name"] for step in gate["IfSteps"]] == ["RegisterModel", "AutoApproved"]
+    assert [step["Name"] for step in gate["ElseSteps"]] == ["QualityGateFailed"]
+    auto = gate["IfSteps"][1]
+    assert [step["Name"] for step in auto["Arguments"]["IfSteps"]] == ["DeployEndpoint"]
+    assert auto["DependsOn"] == ["RegisterModel"]
+
+
+def test_training_waits_for_validated_data(definition):
+    steps = {step["Name"]: step for step in definition["Steps"]}
+    assert steps["TrainLeNet"]["DependsOn"] == ["ValidateData"]
+
+
+def test_every_parameter_has_an_effect(definition):
+    declared = {parameter["Name"] for parameter in definition["Parameters"]}
+    text = json.dumps(definition["Steps"])
+    assert {name for name in declared if f'"Parameters.{name}"' not in text} == set()
+
+
+def test_names_that_change_from_run_to_run_do_not_stand_in_it(text):
+    assert "2026" not in text.replace("Version", "")
+    assert str(ROOT) not in text
+
+
+def test_each_step_is_cached_but_the_deployment(definition):
+    """A deployment looks at the world outside; an earlier one says nothing about it."""
+    cached = {step["Name"] for step in flatten(definition["Steps"]) if step.get("CacheConfig", {}).get("Enabled")}
+    assert cached == {"Preprocess", "ValidateData", "TrainLeNet", "Evaluate"}
