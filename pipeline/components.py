@@ -24,7 +24,7 @@ from sagemaker.core.workflow.execution_variables import ExecutionVariables
 from sagemaker.core.workflow.functions import Join
 from sagemaker.core.workflow.parameters import ParameterFloat, ParameterInteger
 from sagemaker.core.workflow.pipeline_context import PipelineSession
-from sagemaker.mlops.workflow.steps import CacheConfig
+from sagemaker.mlops.workflow.steps import CacheConfig, ProcessingStep
 from sagemaker.train import ModelTrainer
 from sagemaker.train.configs import Compute, InputData, SourceCode, StoppingCondition
 
@@ -120,6 +120,28 @@ class Workshop:
             outputs=[_output(name, self.output(step, name)) for name in outputs],
             arguments=list(_command_line(options)),
         )
+
+    def deploy_endpoint(self, instance_type: Any, endpoint_instance_type: Any) -> ProcessingStep:
+        """Return the step that makes the endpoint serve the newest approved version.
+
+        It is never cached: it looks at the registry and the endpoint, of which an earlier run says nothing.
+        """
+        arguments = self.processing(
+            "deploy.py",
+            {
+                "model-package-group": self.settings.model_package_group,
+                "endpoint-name": self.settings.endpoint,
+                "role-arn": self.cloud.role_arn,
+                "instance-type": endpoint_instance_type,
+                "instance-count": str(self.settings.instances.endpoint_count),
+                "region": self.cloud.region,
+                "output-dir": f"{OUTPUT}/deployment",
+            },
+            inputs={},
+            outputs=["deployment"],
+            instance_type=instance_type,
+        )
+        return ProcessingStep("DeployEndpoint", step_args=arguments)
 
     def training(self, hyperparameters: Mapping[str, Any], channels: Mapping[str, Any], instance_type: Any) -> Any:
         """Return step arguments for the training job."""

@@ -10,7 +10,10 @@ import logging
 import os
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from botocore.exceptions import ClientError
 
 from pipeline.clouds import Cloud
 from pipeline.settings import Settings
@@ -21,36 +24,43 @@ if TYPE_CHECKING:
     from pipeline.code import Staging
 
 
-def render(settings: Settings, cloud: Cloud) -> str:
-    """Return the training pipeline's definition as indented JSON; nothing is sent anywhere."""
-    definition, _, _ = _build(settings, cloud)
-    return json.dumps(json.loads(definition), indent=2)
+def render(settings: Settings, cloud: Cloud) -> dict[str, str]:
+    """Return the pipelines' definitions by name, as indented JSON; nothing is sent anywhere."""
+    definitions, _ = _build(settings, cloud)
+    return {name: json.dumps(json.loads(text), indent=2) for name, text in definitions.items()}
 
 
-def upsert(settings: Settings, cloud: Cloud) -> str:
-    """Create or update the training pipeline, its code and the registry group, and return the pipeline's ARN."""
-    definition, staging, pipeline = _build(settings, cloud)
+def upsert(settings: Settings, cloud: Cloud) -> list[str]:
+    """Create or update the pipelines, their code and the registry group, and return the pipelines' ARNs."""
+    definitions, staging = _build(settings, cloud)
     staging.upload(cloud.client("s3"))
     _ensure_group(settings, cloud)
-    with _quiet():
-        # Not pipeline.definition() once more: what is sent is what was built and staged.
-        pipeline.definition = lambda: definition
-        answer = pipeline.upsert(role_arn=cloud.role_arn)
-    return str(answer["PipelineArn"])
+    return [_upsert(cloud, name, text) for name, text in definitions.items()]
 
 
-def _build(settings: Settings, cloud: Cloud) -> tuple[str, Staging, Any]:
+def _build(settings: Settings, cloud: Cloud) -> tuple[dict[str, str], Staging]:
     # The SDK makes clients at import, and fails without a region.
     os.environ.setdefault("AWS_DEFAULT_REGION", cloud.region)
     # Its check of the role asks IAM for a simulation, which few may call and no definition depends on.
     os.environ.setdefault("SAGEMAKER_VALIDATE_ROLE", "false")
     with _quiet():
+        from pipeline import deployment, training
         from pipeline.components import Workshop
-        from pipeline.training import build
 
         workshop = Workshop.open(settings, cloud)
-        pipeline = build(workshop)
-        return pipeline.definition(), workshop.staging, pipeline
+        pipelines = [training.build(workshop), deployment.build(workshop)]
+        return {pipeline.name: pipeline.definition() for pipeline in pipelines}, workshop.staging
+
+
+def _upsert(cloud: Cloud, name: str, text: str) -> str:
+    sagemaker = cloud.client("sagemaker")
+    request = {"PipelineName": name, "PipelineDefinition": text, "RoleArn": cloud.role_arn}
+    try:
+        return str(sagemaker.update_pipeline(**request)["PipelineArn"])
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceNotFound":
+            raise
+        return str(sagemaker.create_pipeline(**request, ClientRequestToken=uuid4().hex)["PipelineArn"])
 
 
 def _ensure_group(settings: Settings, cloud: Cloud) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
-from pipeline import datasets, definitions, endpoints, executions
+from pipeline import datasets, endpoints, executions, parameters
 from pipeline.clouds import Cloud
 from pipeline.settings import ROOT, Settings
 
@@ -54,10 +54,13 @@ def dataset(settings: Settings, cloud: Cloud, data: str) -> str:
 
 
 def start(settings: Settings, cloud: Cloud, address: str, changes: Mapping[str, str]) -> str:
-    """Upsert the training pipeline and start it on a data set; returns the execution's ARN."""
-    definitions.upsert(settings, cloud)
-    parameters = {"InputData": address, "Commit": commit(), **changes}
-    return executions.start(cloud, settings.training_pipeline, parameters)
+    """Start the training pipeline, as it was upserted, on a data set; returns the execution's ARN.
+
+    Raises ``ParameterError`` for changes that the settings would refuse, ``ExecutionError`` for what the cloud refuses.
+    """
+    values = {"InputData": address, "Commit": commit(), **changes}
+    parameters.check(values)
+    return executions.start(cloud, settings.training_pipeline, values)
 
 
 def commit() -> str:

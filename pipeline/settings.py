@@ -121,6 +121,11 @@ class Settings:
         return f"{self.name}-training"
 
     @property
+    def deployment_pipeline(self) -> str:
+        """Name of the pipeline that deploys."""
+        return f"{self.name}-deployment"
+
+    @property
     def model_package_group(self) -> str:
         """Name of the group in the model registry."""
         return self.name

@@ -21,7 +21,9 @@ from sagemaker.mlops.workflow.pipeline import Pipeline
 from sagemaker.mlops.workflow.steps import ProcessingStep, TrainingStep
 from sagemaker.serve.model_builder import ModelBuilder
 
+from pipeline import parameters
 from pipeline.components import CACHE, INPUT, OUTPUT, Workshop
+from pipeline.parameters import APPROVALS
 from pipeline.settings import Settings
 
 REPORT = PropertyFile(name="EvaluationReport", output_name="evaluation", path="evaluation.json")
@@ -51,24 +53,32 @@ class Parameters:
     @classmethod
     def of(cls, settings: Settings, bucket: str) -> Parameters:
         """Declare them."""
-        data, training, gate, instances = settings.data, settings.training, settings.gate, settings.instances
-        approvals = ["PendingManualApproval", "Approved"]
+
+        def text(name: str, **options: Any) -> ParameterString:
+            return ParameterString(name, parameters.default(settings, name), **options)
+
+        def whole(name: str) -> ParameterInteger:
+            return ParameterInteger(name, parameters.default(settings, name))
+
+        def number(name: str) -> ParameterFloat:
+            return ParameterFloat(name, parameters.default(settings, name))
+
         return cls(
-            ParameterString("InputData", f"s3://{bucket}/{settings.name}/data/none"),
-            ParameterFloat("ValidationFraction", data.validation_fraction),
-            ParameterInteger("Seed", data.seed),
-            ParameterString("Architecture", training.architecture, enum_values=["multiscale", "lenet5"]),
-            ParameterInteger("Epochs", training.epochs),
-            ParameterInteger("BatchSize", training.batch_size),
-            ParameterFloat("LearningRate", training.learning_rate),
-            ParameterFloat("MinimumAccuracy", gate.minimum_accuracy),
-            ParameterFloat("MinimumClassRecall", gate.minimum_class_recall),
-            ParameterFloat("MaximumCalibrationError", gate.maximum_calibration_error),
-            ParameterString("ModelApprovalStatus", "PendingManualApproval", enum_values=approvals),
-            ParameterString("Commit", "unknown"),
-            ParameterString("ProcessingInstanceType", instances.processing),
-            ParameterString("TrainingInstanceType", instances.training),
-            ParameterString("EndpointInstanceType", instances.endpoint),
+            input_data=ParameterString("InputData", f"s3://{bucket}/{settings.name}/data/none"),
+            validation_fraction=number("ValidationFraction"),
+            seed=whole("Seed"),
+            architecture=text("Architecture", enum_values=["multiscale", "lenet5"]),
+            epochs=whole("Epochs"),
+            batch_size=whole("BatchSize"),
+            learning_rate=number("LearningRate"),
+            minimum_accuracy=number("MinimumAccuracy"),
+            minimum_class_recall=number("MinimumClassRecall"),
+            maximum_calibration_error=number("MaximumCalibrationError"),
+            approval=ParameterString("ModelApprovalStatus", APPROVALS[0], enum_values=list(APPROVALS)),
+            commit=ParameterString("Commit", "unknown"),
+            processing_instance=text("ProcessingInstanceType"),
+            training_instance=text("TrainingInstanceType"),
+            endpoint_instance=text("EndpointInstanceType"),
         )
 
     def all(self) -> list[Any]:
@@ -78,16 +88,16 @@ class Parameters:
 
 def build(workshop: Workshop) -> Pipeline:
     """Build the pipeline. Pure: the code that it refers to is staged in ``workshop.staging`` and sent nowhere."""
-    parameters = Parameters.of(workshop.settings, workshop.cloud.bucket)
-    preprocess = _preprocess(workshop, parameters)
-    validate = _validate(workshop, parameters, preprocess)
-    train = _train(workshop, parameters, preprocess, validate)
-    evaluate = _evaluate(workshop, parameters, preprocess, train)
-    register = _register(workshop, parameters, train, evaluate)
-    gate = _gate(parameters, evaluate, [register, _auto_approved(workshop, parameters, register)])
+    given = Parameters.of(workshop.settings, workshop.cloud.bucket)
+    preprocess = _preprocess(workshop, given)
+    validate = _validate(workshop, given, preprocess)
+    train = _train(workshop, given, preprocess, validate)
+    evaluate = _evaluate(workshop, given, preprocess, train)
+    register = _register(workshop, given, train, evaluate)
+    gate = _gate(given, evaluate, [register, _auto_approved(workshop, given, register)])
     return Pipeline(
         name=workshop.settings.training_pipeline,
-        parameters=parameters.all(),
+        parameters=given.all(),
         steps=[preprocess, validate, train, evaluate, gate],
         sagemaker_session=workshop.session,
     )
@@ -97,57 +107,53 @@ def _address(step: ProcessingStep, output: str) -> Any:
     return step.properties.ProcessingOutputConfig.Outputs[output].S3Output.S3Uri
 
 
-def _preprocess(workshop: Workshop, parameters: Parameters) -> ProcessingStep:
+def _preprocess(workshop: Workshop, given: Parameters) -> ProcessingStep:
     arguments = workshop.processing(
         "preprocess.py",
         {
             "input-dir": f"{INPUT}/archive",
             "output-dir": OUTPUT,
-            "validation-fraction": parameters.validation_fraction,
-            "seed": parameters.seed,
+            "validation-fraction": given.validation_fraction,
+            "seed": given.seed,
         },
-        inputs={"archive": parameters.input_data},
+        inputs={"archive": given.input_data},
         outputs=["train", "validation", "test", "manifest"],
-        instance_type=parameters.processing_instance,
+        instance_type=given.processing_instance,
     )
     return ProcessingStep("Preprocess", step_args=arguments, cache_config=CACHE)
 
 
-def _validate(workshop: Workshop, parameters: Parameters, preprocess: ProcessingStep) -> ProcessingStep:
+def _validate(workshop: Workshop, given: Parameters, preprocess: ProcessingStep) -> ProcessingStep:
     arguments = workshop.processing(
         "validate.py",
         {"manifest-dir": f"{INPUT}/manifest", "output-dir": f"{OUTPUT}/validation"},
         inputs={"manifest": _address(preprocess, "manifest")},
         outputs=["validation"],
-        instance_type=parameters.processing_instance,
+        instance_type=given.processing_instance,
     )
     return ProcessingStep("ValidateData", step_args=arguments, cache_config=CACHE)
 
 
-def _train(
-    workshop: Workshop, parameters: Parameters, preprocess: ProcessingStep, validate: ProcessingStep
-) -> TrainingStep:
+def _train(workshop: Workshop, given: Parameters, preprocess: ProcessingStep, validate: ProcessingStep) -> TrainingStep:
     arguments = workshop.training(
         {
-            "architecture": parameters.architecture,
-            "epochs": parameters.epochs.to_string(),
-            "batch-size": parameters.batch_size.to_string(),
-            "learning-rate": parameters.learning_rate.to_string(),
-            "seed": parameters.seed.to_string(),
+            "architecture": given.architecture,
+            "epochs": given.epochs.to_string(),
+            "batch-size": given.batch_size.to_string(),
+            "learning-rate": given.learning_rate.to_string(),
+            "seed": given.seed.to_string(),
         },
         channels={name: _address(preprocess, name) for name in ("train", "validation")},
-        instance_type=parameters.training_instance,
+        instance_type=given.training_instance,
     )
     # Nothing flows from validation to training: it only has to have passed before anything is paid for.
     return TrainingStep("TrainLeNet", step_args=arguments, cache_config=CACHE, depends_on=[validate])
 
 
-def _evaluate(
-    workshop: Workshop, parameters: Parameters, preprocess: ProcessingStep, train: TrainingStep
-) -> ProcessingStep:
+def _evaluate(workshop: Workshop, given: Parameters, preprocess: ProcessingStep, train: TrainingStep) -> ProcessingStep:
     lineage = {
-        "commit": parameters.commit,
-        "data": parameters.input_data,
+        "commit": given.commit,
+        "data": given.input_data,
         "training job": train.properties.TrainingJobName,
     }
     arguments = workshop.processing(
@@ -156,19 +162,19 @@ def _evaluate(
             "model-dir": f"{INPUT}/model",
             "test-dir": f"{INPUT}/test",
             "output-dir": f"{OUTPUT}/evaluation",
-            "minimum-accuracy": parameters.minimum_accuracy,
-            "minimum-class-recall": parameters.minimum_class_recall,
-            "maximum-calibration-error": parameters.maximum_calibration_error,
+            "minimum-accuracy": given.minimum_accuracy,
+            "minimum-class-recall": given.minimum_class_recall,
+            "maximum-calibration-error": given.maximum_calibration_error,
             "lineage": [Join(on="=", values=[name, value]) for name, value in lineage.items()],
         },
         inputs={"model": train.properties.ModelArtifacts.S3ModelArtifacts, "test": _address(preprocess, "test")},
         outputs=["evaluation"],
-        instance_type=parameters.processing_instance,
+        instance_type=given.processing_instance,
     )
     return ProcessingStep("Evaluate", step_args=arguments, property_files=[REPORT], cache_config=CACHE)
 
 
-def _register(workshop: Workshop, parameters: Parameters, train: TrainingStep, evaluate: ProcessingStep) -> ModelStep:
+def _register(workshop: Workshop, given: Parameters, train: TrainingStep, evaluate: ProcessingStep) -> ModelStep:
     model = ModelBuilder(
         image_uri=workshop.image("inference"),
         s3_model_data_url=train.properties.ModelArtifacts.S3ModelArtifacts,
@@ -180,16 +186,16 @@ def _register(workshop: Workshop, parameters: Parameters, train: TrainingStep, e
         model_package_group_name=workshop.settings.model_package_group,
         content_types=CONTENT_TYPES,
         response_types=["application/json"],
-        inference_instances=[parameters.endpoint_instance],
-        transform_instances=[parameters.endpoint_instance],
-        approval_status=parameters.approval,
+        inference_instances=[given.endpoint_instance],
+        transform_instances=[given.endpoint_instance],
+        approval_status=given.approval,
         model_metrics=ModelMetrics(
             model_statistics=MetricsSource("application/json", Join(on="/", values=[evaluation, "evaluation.json"]))
         ),
         customer_metadata_properties={
-            "Commit": parameters.commit,
-            "Data": parameters.input_data,
-            "Seed": parameters.seed.to_string(),
+            "Commit": given.commit,
+            "Data": given.input_data,
+            "Seed": given.seed.to_string(),
             "TrainingJob": train.properties.TrainingJobName,
             "Report": Join(on="/", values=[evaluation, "report.html"]),
             "GoldenImages": Join(on="/", values=[evaluation, "golden"]),
@@ -200,35 +206,18 @@ def _register(workshop: Workshop, parameters: Parameters, train: TrainingStep, e
     return ModelStep("RegisterModel", step_args=arguments)
 
 
-def _auto_approved(workshop: Workshop, parameters: Parameters, register: ModelStep) -> ConditionStep:
+def _auto_approved(workshop: Workshop, given: Parameters, register: ModelStep) -> ConditionStep:
     """Deploy in the chain when the run was started as approved; otherwise a person's approval starts it later."""
-    settings = workshop.settings
-    arguments = workshop.processing(
-        "deploy.py",
-        {
-            "model-package-group": settings.model_package_group,
-            "endpoint-name": settings.endpoint,
-            "role-arn": workshop.cloud.role_arn,
-            "instance-type": parameters.endpoint_instance,
-            "instance-count": str(settings.instances.endpoint_count),
-            "region": workshop.cloud.region,
-            "output-dir": f"{OUTPUT}/deployment",
-        },
-        inputs={},
-        outputs=["deployment"],
-        instance_type=parameters.processing_instance,
-    )
-    deploy = ProcessingStep("DeployEndpoint", step_args=arguments)
     return ConditionStep(
         name="AutoApproved",
-        conditions=[ConditionEquals(parameters.approval, "Approved")],
-        if_steps=[deploy],
+        conditions=[ConditionEquals(given.approval, "Approved")],
+        if_steps=[workshop.deploy_endpoint(given.processing_instance, given.endpoint_instance)],
         else_steps=[],
         depends_on=[register],
     )
 
 
-def _gate(parameters: Parameters, evaluate: ProcessingStep, passed: list[Any]) -> ConditionStep:
+def _gate(given: Parameters, evaluate: ProcessingStep, passed: list[Any]) -> ConditionStep:
     def metric(name: str) -> JsonGet:
         return JsonGet(step_name=evaluate.name, property_file=REPORT, json_path=f"metrics.{name}")
 
@@ -238,11 +227,11 @@ def _gate(parameters: Parameters, evaluate: ProcessingStep, passed: list[Any]) -
             on="",
             values=[
                 "The model did not pass the quality gate: accuracy (lower end) ", metric("accuracy_lower"),
-                " needs ", parameters.minimum_accuracy.to_string(),
+                " needs ", given.minimum_accuracy.to_string(),
                 ", worst class recall ", metric("worst_class_recall"),
-                " needs ", parameters.minimum_class_recall.to_string(),
+                " needs ", given.minimum_class_recall.to_string(),
                 ", calibration error ", metric("expected_calibration_error"),
-                " may be ", parameters.maximum_calibration_error.to_string(),
+                " may be ", given.maximum_calibration_error.to_string(),
                 ". Report: ", _address(evaluate, "evaluation"), "/report.html",
             ],
         ),
@@ -250,9 +239,9 @@ def _gate(parameters: Parameters, evaluate: ProcessingStep, passed: list[Any]) -
     return ConditionStep(
         name="QualityGate",
         conditions=[
-            ConditionGreaterThanOrEqualTo(metric("accuracy_lower"), parameters.minimum_accuracy),
-            ConditionGreaterThanOrEqualTo(metric("worst_class_recall"), parameters.minimum_class_recall),
-            ConditionLessThanOrEqualTo(metric("expected_calibration_error"), parameters.maximum_calibration_error),
+            ConditionGreaterThanOrEqualTo(metric("accuracy_lower"), given.minimum_accuracy),
+            ConditionGreaterThanOrEqualTo(metric("worst_class_recall"), given.minimum_class_recall),
+            ConditionLessThanOrEqualTo(metric("expected_calibration_error"), given.maximum_calibration_error),
         ],
         if_steps=passed,
         else_steps=[failed],

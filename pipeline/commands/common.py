@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, EndpointConnectionError
 from rich.console import Console
 
-from pipeline import clouds, datasets, endpoints, executions, registry, settings
+from pipeline import clouds, datasets, endpoints, executions, parameters, registry, settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,9 +22,15 @@ EXPECTED = (
     settings.SettingsError,
     clouds.CloudError,
     datasets.DatasetError,
+    parameters.ParameterError,
     executions.ExecutionError,
     registry.RegistryError,
     endpoints.EndpointError,
+)
+
+LOST = (
+    "if that is the embedded SageMaker, it has died; server.log in its state folder says why, and "
+    "`signs local start` starts it anew"
 )
 
 console = Console()
@@ -83,6 +89,8 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
             reason = str(error)
         except ClientError as error:
             reason = f"{error.operation_name}: {error.response['Error']['Message']}"
+        except (EndpointConnectionError, ConnectionClosedError) as error:
+            reason = f"no answer any more from {error.kwargs['endpoint_url']}: {LOST}"
         except BotoCoreError as error:
             reason = f"the cloud cannot be reached: {error}"
         errors.print(f"[bold red]signs:[/] {' '.join(reason.split())}", soft_wrap=True, highlight=False)

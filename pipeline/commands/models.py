@@ -88,7 +88,7 @@ def approve(
     cloud: CloudOption = CloudName.LOCAL,
     settings_file: SettingsOption = DEFAULT_SETTINGS,
 ) -> None:
-    """Approve a version."""
+    """Approve a version; `signs deploy` then makes the endpoint serve it."""
     _decide(version, "Approved", reason, cloud, settings_file)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -28,13 +29,14 @@ from pipeline.commands.common import (
 from pipeline.commands.views import ExecutionView, table
 from pipeline.executions import ExecutionError, Snapshot
 from pipeline.lifecycle import Outcome
+from pipeline.parameters import ParameterError, check
 from pipeline.settings import Settings, load
 
 DataOption = Annotated[
     str,
     typer.Option(
         "--data",
-        help="`synthetic` (drawn here), `official` (GTSRB, downloaded), a folder with its archives, or an s3:// prefix.",
+        help="`synthetic` (drawn here), `official` (GTSRB, downloaded), a folder with its zips, or an s3:// prefix.",
     ),
 ]
 SetOption = Annotated[
@@ -46,6 +48,13 @@ SetOption = Annotated[
 ExecutionArgument = Annotated[
     str | None, typer.Argument(help="Identifier or ARN of the execution.", show_default="the newest")
 ]
+
+
+class PipelineName(StrEnum):
+    """The pipelines, as the command line calls them."""
+
+    TRAINING = "training"
+    DEPLOYMENT = "deployment"
 
 
 @told
@@ -62,11 +71,13 @@ def run(
     """
     settings = load(settings_file)
     begun = time.monotonic()
+    parameters = {"ModelApprovalStatus": "Approved", **_presets(settings, data), **_changes(changes)}
+    check(parameters)
     place = clouds.connect(cloud, settings, start=True, port=port)
     console.print(f"{_where(place)}; bucket {place.bucket}", highlight=False)
     address = lifecycle.dataset(settings, place, data)
     console.print(f"data set: {address}  ({time.monotonic() - begun:.0f} s)", highlight=False)
-    parameters = {"ModelApprovalStatus": "Approved", **_presets(settings, data), **_changes(changes)}
+    definitions.upsert(settings, place)
     arn = lifecycle.start(settings, place, address, parameters)
     console.print(f"pipeline {settings.training_pipeline} upserted and started  ({time.monotonic() - begun:.0f} s)")
     with ExecutionView(place, console) as view:
@@ -93,7 +104,7 @@ def _changes(given: list[str] | None) -> dict[str, str]:
     for text in given or []:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise ExecutionError(f"--set {text}: expected NAME=VALUE, for example Epochs=5")
+            raise ParameterError(f"--set {text}: expected NAME=VALUE, for example Epochs=5")
         changes[name] = value
     return changes
 
@@ -148,22 +159,25 @@ def _exit_code(snapshot: Snapshot) -> Exit:
 
 
 @told
-def definition(settings_file: SettingsOption = DEFAULT_SETTINGS) -> None:
-    """Print the training pipeline's definition, the JSON that SageMaker is given. Needs no cloud."""
+def definition(
+    pipeline: Annotated[PipelineName, typer.Argument(help="Which pipeline.")] = PipelineName.TRAINING,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
+    """Print a pipeline's definition, the JSON that SageMaker is given. Needs no cloud."""
     settings = load(settings_file)
-    typer.echo(definitions.render(settings, clouds.offline(settings)))
+    typer.echo(definitions.render(settings, clouds.offline(settings))[f"{settings.name}-{pipeline}"])
 
 
 @told
 def upsert(
     cloud: CloudOption = CloudName.LOCAL, json_: JsonOption = False, settings_file: SettingsOption = DEFAULT_SETTINGS
 ) -> None:
-    """Create or update the pipeline, upload its code, and make sure that the registry group exists."""
+    """Create or update the pipelines, upload their code, and make sure that the registry group exists."""
     settings = load(settings_file)
-    arn = definitions.upsert(settings, clouds.connect(cloud, settings))
+    arns = definitions.upsert(settings, clouds.connect(cloud, settings))
     if json_:
-        print_json({"PipelineArn": arn})
-    else:
+        print_json({"PipelineArns": arns})
+    for arn in [] if json_ else arns:
         console.print(f"upserted {arn}", highlight=False)
 
 
@@ -179,9 +193,7 @@ def start(
     """Start the pipeline as it was upserted. The model waits for approval unless --set says otherwise."""
     settings = load(settings_file)
     place = clouds.connect(cloud, settings)
-    address = lifecycle.dataset(settings, place, data)
-    parameters = {"InputData": address, "Commit": lifecycle.commit(), **_changes(changes)}
-    arn = executions.start(place, settings.training_pipeline, parameters)
+    arn = lifecycle.start(settings, place, lifecycle.dataset(settings, place, data), _changes(changes))
     if json_:
         print_json({"PipelineExecutionArn": arn})
     else:
@@ -190,6 +202,20 @@ def start(
         with ExecutionView(place, console) as view:
             snapshot = lifecycle.follow(place, arn, view)
         raise typer.Exit(_exit_code(snapshot))
+
+
+@told
+def deploy(
+    cloud: CloudOption = CloudName.LOCAL,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
+    """Start the deployment pipeline, which makes the endpoint serve the newest approved version, and watch it."""
+    settings = load(settings_file)
+    place = clouds.connect(cloud, settings)
+    arn = executions.start(place, settings.deployment_pipeline, {})
+    with ExecutionView(place, console) as view:
+        snapshot = lifecycle.follow(place, arn, view)
+    raise typer.Exit(_exit_code(snapshot))
 
 
 @told

@@ -14,7 +14,7 @@ INPUT, OUTPUT = "/opt/ml/processing/input/", "/opt/ml/processing/output/"
 @pytest.fixture(scope="module")
 def steps():
     loaded = settings.load()
-    definition = json.loads(definitions.render(loaded, clouds.offline(loaded)))
+    definition = json.loads(definitions.render(loaded, clouds.offline(loaded))[loaded.training_pipeline])
 
     def walk(members):
         for step in members:
@@ -69,7 +69,7 @@ def test_the_training_steps_hyperparameters_are_the_scripts_own(steps):
 
 
 def test_the_gates_conditions_are_the_ones_that_evaluation_judges(steps):
-    """The verdict in the report and the branch that the pipeline takes come from the same bounds on the same metrics."""
+    """The report's verdict and the branch that the pipeline takes come from the same bounds on the same metrics."""
     gate = importlib.import_module("trafficsigns.gate")
     comparisons = {"GreaterThanOrEqualTo": "at_least", "LessThanOrEqualTo": "at_most"}
     conditions = {

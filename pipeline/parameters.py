@@ -1,0 +1,70 @@
+"""The training pipeline's parameters: their names, where their defaults stand in the settings, and what they may be.
+
+A value given for one run has to satisfy what the setting has to satisfy, and is checked before anything is started: a
+bound of 1.5 should not be found out after an hour of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.settings import Data, Gate, Instances, Settings, Training
+
+SETTINGS: Mapping[str, tuple[type, str]] = {
+    "ValidationFraction": (Data, "validation_fraction"),
+    "Seed": (Data, "seed"),
+    "Architecture": (Training, "architecture"),
+    "Epochs": (Training, "epochs"),
+    "BatchSize": (Training, "batch_size"),
+    "LearningRate": (Training, "learning_rate"),
+    "MinimumAccuracy": (Gate, "minimum_accuracy"),
+    "MinimumClassRecall": (Gate, "minimum_class_recall"),
+    "MaximumCalibrationError": (Gate, "maximum_calibration_error"),
+    "ProcessingInstanceType": (Instances, "processing"),
+    "TrainingInstanceType": (Instances, "training"),
+    "EndpointInstanceType": (Instances, "endpoint"),
+}
+"""Parameters whose default is a setting: the settings' section, and the name in it."""
+
+APPROVALS = ("PendingManualApproval", "Approved")
+
+OTHERS: Mapping[str, Any] = {
+    "InputData": str,
+    "Commit": str,
+    "ModelApprovalStatus": Literal[APPROVALS],
+}
+"""Parameters that only a run can know, and their types."""
+
+
+class ParameterError(Exception):
+    """A parameter that does not exist or a value that it cannot have; the text is one line."""
+
+
+def default(settings: Settings, name: str) -> Any:
+    """Return the default of a parameter that has one in the settings."""
+    section, field = SETTINGS[name]
+    return getattr(getattr(settings, section.__name__.lower()), field)
+
+
+def check(values: Mapping[str, str]) -> None:
+    """Refuse values that the settings would refuse.
+
+    Raises ``ParameterError`` that names the parameter, and what was expected.
+    """
+    for name, text in values.items():
+        try:
+            TypeAdapter(_type(name)).validate_python(text, strict=False)
+        except ValidationError as error:
+            raise ParameterError(f"parameter {name}: {error.errors()[0]['msg']} (got {text!r})") from error
+
+
+def _type(name: str) -> Any:
+    if name in OTHERS:
+        return OTHERS[name]
+    if name not in SETTINGS:
+        raise ParameterError(f"there is no parameter {name}: expected one of {', '.join([*SETTINGS, *OTHERS])}")
+    section, field = SETTINGS[name]
+    return get_type_hints(section, include_extras=True)[field]

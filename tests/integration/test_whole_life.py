@@ -1,0 +1,95 @@
+"""The whole life, as a person lives it: real data sets, real jobs, a real endpoint, through the command line alone.
+
+The tests of this module build on each other, in their order: each begins where the one before it ended.
+"""
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+QUICK = ("--set", "Epochs=2", "--set", "MinimumAccuracy=0", "--set", "MinimumClassRecall=0")
+LOOSE = (*QUICK, "--set", "MaximumCalibrationError=1")
+STEPS = [
+    "Preprocess", "ValidateData", "TrainLeNet", "Evaluate", "QualityGate", "RegisterModel", "AutoApproved",
+    "DeployEndpoint",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def first_run(signs):
+    return signs("run", *LOOSE)
+
+
+def test_a_run_goes_from_images_to_answers(signs, first_run):
+    assert re.search(r"test accuracy \d+\.\d+%", first_run)
+    assert re.search(r"the endpoint on 12 test pictures: \d+ right", first_run)
+    (report,) = signs.state.glob("runs/*/report.html")
+    assert f"report: {report}" in first_run
+    snapshot = signs.json("status")
+    assert snapshot["status"] == "Succeeded"
+    assert [step["name"] for step in snapshot["steps"]] == STEPS
+    assert all(step["status"] == "Succeeded" for step in snapshot["steps"])
+
+
+def test_each_job_has_its_log(signs, first_run):
+    assert "epoch 2/2" in signs("logs", "TrainLeNet")
+    assert "images meet the expectations" in signs("logs", "ValidateData")
+    assert "there is no step Train: expected one of Preprocess" in signs("logs", "Train", code=1)
+
+
+def test_the_model_is_registered_with_where_it_came_from(signs, first_run):
+    (version,) = signs.json("models", "list")
+    assert (version["number"], version["status"]) == (1, "Approved")
+    assert version["properties"]["Data"].startswith("s3://")
+    shown = signs.json("models", "show", "1")
+    assert 0 < shown["metrics"]["accuracy"] <= 1
+    assert "has no version 7 (there: 1)" in signs("models", "show", "7", code=1)
+
+
+def test_the_endpoint_serves_it_and_answers_about_pictures(signs, first_run):
+    (version,) = signs.json("models", "list")
+    described = signs.json("endpoint", "describe")
+    assert described["EndpointStatus"] == "InService"
+    assert described["ModelPackageArn"] == version["arn"]
+    (samples,) = signs.state.glob("runs/*/samples")
+    pictures = sorted(str(path) for path in samples.glob("*.png"))[:2]
+    answers = signs.json("predict", *pictures)
+    assert set(answers) == set(pictures)
+    assert all(0 <= answer["class_id"] < 43 and len(answer["top"]) == 5 for answer in answers.values())
+
+
+def test_what_is_no_picture_is_refused_by_the_model(signs, first_run, tmp_path):
+    text = tmp_path / "letter.png"
+    text.write_text("Dear model")
+    assert "neither a PNG nor a JPEG picture" in signs("predict", str(text), code=1)
+
+
+def test_a_model_below_the_gate_is_neither_registered_nor_deployed(signs, first_run):
+    before = signs.json("endpoint", "describe")
+    output = signs("run", "--set", "Epochs=1", "--set", "Architecture=lenet5", "--set", "MinimumAccuracy=0.999", code=4)
+    assert re.search(r"accuracy \(lower end\) 0\.\d+ needs 0\.999", output)
+    snapshot = signs.json("status", code=4)
+    names = [step["name"] for step in snapshot["steps"]]
+    assert names == [*STEPS[:5], "QualityGateFailed"]
+    assert "did not pass the quality gate" in snapshot["reason"]
+    assert len(signs.json("models", "list")) == 1
+    assert signs.json("endpoint", "describe")["EndpointConfigName"] == before["EndpointConfigName"]
+
+
+def test_a_rejected_version_stays_rejected_and_deploying_then_fails_loudly(signs, first_run):
+    assert "version 1 is Rejected" in signs("models", "reject", "1", "--reason", "a test")
+    (version,) = signs.json("models", "list")
+    assert (version["status"], version["description"]) == ("Rejected", "a test")
+    assert "no version in traffic-signs is approved" in signs("deploy", code=3)
+    assert signs.json("endpoint", "describe")["EndpointStatus"] == "InService"
+    signs("models", "approve", "1")
+    signs("deploy")
+
+
+def test_an_endpoint_can_be_deleted_and_deployed_again(signs, first_run):
+    signs("endpoint", "delete", "--yes")
+    assert "there is no endpoint traffic-signs" in signs("endpoint", "describe", code=1)
+    signs("deploy")
+    assert signs.json("endpoint", "describe")["EndpointStatus"] == "InService"
