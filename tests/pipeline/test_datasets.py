@@ -1,0 +1,66 @@
+import hashlib
+import zipfile
+
+import pytest
+
+from pipeline import datasets
+from pipeline.datasets import DatasetError
+
+
+@pytest.fixture
+def archives(tmp_path, monkeypatch):
+    """Three small files that stand at the official address, and the folder that serves them."""
+    origin = tmp_path / "origin"
+    origin.mkdir()
+    sums = {}
+    for name in datasets.OFFICIAL_FILES:
+        with zipfile.ZipFile(origin / name, "w") as archive:
+            archive.writestr("content.txt", name)
+        sums[name] = hashlib.md5((origin / name).read_bytes()).hexdigest()
+    monkeypatch.setattr(datasets, "OFFICIAL_FILES", sums)
+    monkeypatch.setattr(datasets, "OFFICIAL_ARCHIVE", origin.as_uri())
+    return origin
+
+
+def test_official_archives_are_fetched_whole(archives, tmp_path):
+    folder = datasets.official(tmp_path / "here")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        path.name: path.read_bytes() for path in archives.iterdir()
+    }
+
+
+def test_what_is_there_and_whole_is_not_fetched_again(archives, tmp_path, monkeypatch):
+    folder = datasets.official(tmp_path / "here")
+    monkeypatch.setattr(datasets, "OFFICIAL_ARCHIVE", (tmp_path / "gone").as_uri())
+    assert datasets.official(folder) == folder
+    first = sorted(folder.iterdir())[0]
+    first.write_bytes(first.read_bytes()[:-1])
+    with pytest.raises(DatasetError, match="cannot download"):
+        datasets.official(folder)
+
+
+def test_a_damaged_download_is_refused_and_does_not_take_the_files_place(archives, tmp_path):
+    damaged = sorted(archives.iterdir())[0]
+    damaged.write_bytes(damaged.read_bytes() + b"!")
+    with pytest.raises(DatasetError, match="another MD5 sum"):
+        datasets.official(tmp_path / "here")
+    assert not (tmp_path / "here" / damaged.name).exists()
+
+
+def test_the_official_zips_are_taken_and_what_lies_beside_them_is_not(archives):
+    (archives / "README.md").write_text("notes")
+    assert {path.name for path in datasets._files(archives)} == set(datasets.OFFICIAL_FILES)
+
+
+def test_a_data_sets_address_follows_its_content_and_not_its_place(archives, tmp_path):
+    def digest(folder):
+        return datasets._digest(folder, datasets._files(folder))
+
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in archives.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    assert digest(copy) == digest(archives)
+    with zipfile.ZipFile(sorted(copy.iterdir())[0], "a") as archive:
+        archive.writestr("more.txt", "more")
+    assert digest(copy) != digest(archives)

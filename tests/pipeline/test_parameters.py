@@ -1,0 +1,41 @@
+import json
+
+import pytest
+
+from pipeline import clouds, definitions, settings
+from pipeline.parameters import OTHERS, SETTINGS, ParameterError, check, default
+
+LOADED = settings.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("ValidationFraction", "0.5", "1"),
+        ("Seed", "-3", "1.5"),
+        ("Architecture", "lenet5", "LeNet5"),
+        ("Epochs", "1", "0"),
+        ("BatchSize", "64", "sixty"),
+        ("LearningRate", "1e-4", "0"),
+        ("MinimumAccuracy", "1", "1.01"),
+        ("MinimumClassRecall", "0", "-0.01"),
+        ("MaximumCalibrationError", "0.5", "nan%"),
+        ("ModelApprovalStatus", "Approved", "Rejected"),
+    ],
+)
+def test_each_bound_from_both_sides(name, good, bad):
+    check({name: good})
+    with pytest.raises(ParameterError, match=f"parameter {name}: .*got '{bad}'"):
+        check({name: bad})
+
+
+def test_a_misspelt_name_is_answered_with_the_right_ones():
+    with pytest.raises(ParameterError, match=r"no parameter Epoch: expected one of .*Epochs"):
+        check({"Epoch": "3"})
+
+
+def test_the_definition_declares_these_parameters_with_the_settings_defaults():
+    text = definitions.render(LOADED, clouds.offline(LOADED))[LOADED.training_pipeline]
+    declared = {parameter["Name"]: parameter["DefaultValue"] for parameter in json.loads(text)["Parameters"]}
+    assert set(declared) == {*SETTINGS, *OTHERS}
+    assert {name: declared[name] for name in SETTINGS} == {name: default(LOADED, name) for name in SETTINGS}
