@@ -38,11 +38,6 @@ CACHE = CacheConfig(enable_caching=True, expire_after="30d")
 INPUT = "/opt/ml/processing/input"
 OUTPUT = "/opt/ml/processing/output"
 
-TELEMETRY_OFF = {
-    "SchemaVersion": "1.0",
-    "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}},
-}
-
 TRAINING_METRICS = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 """What the training log shows an epoch, as ``name value``."""
 
@@ -57,13 +52,13 @@ class Workshop:
     staging: Staging
 
     @classmethod
-    def open(cls, settings: Settings, cloud: Cloud) -> Workshop:
-        """Set up for one cloud; nothing is sent anywhere."""
+    def open(cls, settings: Settings, cloud: Cloud, defaults: Mapping[str, Any]) -> Workshop:
+        """Set up for one cloud, with the SDK's own defaults; nothing is sent anywhere."""
         session = PipelineSession(
             boto_session=cloud.session,
             sagemaker_client=cloud.client("sagemaker"),
             default_bucket=cloud.bucket,
-            sagemaker_config=TELEMETRY_OFF,
+            sagemaker_config=defaults,
         )
         # Asked for its bucket, the session would look whether it exists and create it; ours is known.
         session._default_bucket = cloud.bucket

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
     from pipeline.code import Staging
 
+TELEMETRY_OFF = {
+    "SchemaVersion": "1.0",
+    "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}},
+}
+"""The SDK's defaults; without any it would read files of the machine, which no definition should depend on."""
+
 
 def render(settings: Settings, cloud: Cloud) -> dict[str, str]:
     """Return the pipelines' definitions by name, as indented JSON; nothing is sent anywhere."""
@@ -47,9 +53,27 @@ def _build(settings: Settings, cloud: Cloud) -> tuple[dict[str, str], Staging]:
         from pipeline import deployment, training
         from pipeline.components import Workshop
 
-        workshop = Workshop.open(settings, cloud)
-        pipelines = [training.build(workshop), deployment.build(workshop)]
-        return {pipeline.name: pipeline.definition() for pipeline in pipelines}, workshop.staging
+        with _unchecked_defaults():
+            workshop = Workshop.open(settings, cloud, TELEMETRY_OFF)
+            pipelines = [training.build(workshop), deployment.build(workshop)]
+            return {pipeline.name: pipeline.definition() for pipeline in pipelines}, workshop.staging
+
+
+@contextmanager
+def _unchecked_defaults() -> Iterator[None]:
+    """Keep the SDK from validating its defaults, a constant of ours, against their schema at each of 90 look-ups.
+
+    Each one checks the schema itself first: ten of the twelve seconds that building would take.
+    """
+    from sagemaker.core.config.config_manager import SageMakerConfig
+
+    validate = SageMakerConfig.__dict__["validate_sagemaker_config"]
+    SageMakerConfig.validate_sagemaker_config(TELEMETRY_OFF)
+    SageMakerConfig.validate_sagemaker_config = staticmethod(lambda sagemaker_config=None: None)
+    try:
+        yield
+    finally:
+        SageMakerConfig.validate_sagemaker_config = validate
 
 
 def _upsert(cloud: Cloud, name: str, text: str) -> str:
