@@ -7,20 +7,30 @@ Source: "How Amazon SageMaker AI Runs Your Training Image" and "... Your Process
 
 from __future__ import annotations
 
-import os
+import logging
 import re
 import signal
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.local.processes import Child
 from infra.local.service import now
 
+logger = logging.getLogger(__name__)
+
 _OPT_ML = re.compile(r"(?<![\w.-])(?<!\w/)/opt/ml(?![\w.-])")
+
+STOP_GRACE_SECONDS = 120
+"""Between SIGTERM and SIGKILL when a job is stopped, as on AWS."""
+
+LOG_EVENTS = 10_000
+"""Lines in one call, CloudWatch Logs' own limit."""
 
 LOG_SECONDS = 0.5
 """How long a log line waits for company before both are sent."""
@@ -31,9 +41,9 @@ class Container:
 
     def __init__(self, folder: Path) -> None:
         self.opt_ml = folder / "opt" / "ml"
-        self.opt_ml.mkdir(parents=True, exist_ok=True)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
         self._stopped = False
+        self._lock = threading.Lock()
 
     def path(self, inside: str) -> Path:
         """Return where a path inside the container (``/opt/ml/...``) lies on this machine.
@@ -62,56 +72,34 @@ class Container:
     def run(self, command: Iterable[str], environment: Mapping[str, str], log: JobLog, seconds: float) -> int:
         """Run a command to its end and return its exit code; its output goes to ``log``.
 
-        Raises ``TimeoutError`` when it takes longer than ``seconds``; everything that it started is gone by then.
+        Everything that it started is gone by then. Raises ``TimeoutError`` when it took longer than ``seconds`` and was
+        stopped.
         """
-        if self._stopped:
-            return -signal.SIGTERM
-        variables = {**inherited(), **{key: self.rewrite(value) for key, value in environment.items()}}
-        self._process = subprocess.Popen(
-            [self.rewrite(word) for word in command],
-            env=variables,
-            cwd=self.opt_ml,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            # A session of its own, so that stopping a job also ends what its script started.
-            start_new_session=True,
-        )
-        with log.following(self._process):
+        with self._lock:
+            if self._stopped:
+                return -signal.SIGTERM
+            child = self._child = Child(
+                [self.rewrite(word) for word in command],
+                {key: self.rewrite(value) for key, value in environment.items()},
+                cwd=self.opt_ml,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        with log.following(child.process):
             try:
-                return self._process.wait(seconds)
+                return child.process.wait(seconds)
             except subprocess.TimeoutExpired:
-                self.stop(grace_seconds=0)
+                child.stop(STOP_GRACE_SECONDS)
                 raise TimeoutError(f"the job ran longer than {seconds:.0f} s") from None
+            finally:
+                child.release()
 
     def stop(self, grace_seconds: float) -> None:
-        """Ask the process to end (SIGTERM), and after the grace kill it with all that it started."""
-        self._stopped = True
-        process = self._process
-        if process is None or process.poll() is not None:
-            return
-        _signal_group(process.pid, signal.SIGTERM)
-        try:
-            process.wait(grace_seconds)
-        except subprocess.TimeoutExpired:
-            _signal_group(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _signal_group(process_id: int, number: signal.Signals) -> None:
-    try:
-        os.killpg(process_id, number)
-    except ProcessLookupError:
-        return
-
-
-def inherited() -> dict[str, str]:
-    """Return what a job's environment takes over from the server's.
-
-    Not the caller's AWS or SageMaker variables: a job must reach this cloud and no other, and be told so by its own.
-    """
-    foreign = ("AWS_", "SAGEMAKER_", "SM_", "TRAINING_JOB_", "PYTHON")
-    return {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+        """Ask the process to end (SIGTERM), and after the grace kill it; where none runs yet, none will."""
+        with self._lock:
+            self._stopped = True
+        if self._child is not None:
+            self._child.stop(grace_seconds)
 
 
 class JobLog:
@@ -120,7 +108,7 @@ class JobLog:
     def __init__(self, client: Any, group: str, stream: str, on_line: Callable[[str], None]) -> None:
         self._client, self._group, self._stream, self._on_line = client, group, stream, on_line
         self._lines: list[dict[str, Any]] = []
-        self._last: list[str] = []
+        self._last: deque[str] = deque(maxlen=50)
         self._lock = threading.Lock()
         for create, names in (
             (client.create_log_group, {"logGroupName": group}),
@@ -139,22 +127,27 @@ class JobLog:
     def tail(self, lines: int) -> str:
         """Return the last lines that were written."""
         with self._lock:
-            return "\n".join(self._last[-lines:])
+            return "\n".join(list(self._last)[-lines:])
 
     def write(self, line: str) -> None:
         """Add one line."""
         with self._lock:
-            # CloudWatch Logs refuses empty events and events above 256 KB.
-            self._lines.append({"timestamp": int(now() * 1000), "message": line[:250_000] or " "})
-            self._last = [*self._last[-50:], line]
+            # CloudWatch Logs refuses empty events and events above 256 KB; a character has up to four bytes.
+            self._lines.append({"timestamp": int(now() * 1000), "message": line[:64_000] or " "})
+            self._last.append(line)
         self._on_line(line)
 
     def send(self) -> None:
         """Send what has gathered."""
         with self._lock:
             events, self._lines = self._lines, []
-        if events:
-            self._client.put_log_events(logGroupName=self._group, logStreamName=self._stream, logEvents=events)
+        for start in range(0, len(events), LOG_EVENTS):
+            batch = events[start : start + LOG_EVENTS]
+            try:
+                self._client.put_log_events(logGroupName=self._group, logStreamName=self._stream, logEvents=batch)
+            except (ClientError, BotoCoreError):
+                # A job does not fail because its log does.
+                logger.exception("%d lines of %s are lost", len(batch), self._stream)
 
 
 class _Following:

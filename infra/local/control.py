@@ -17,6 +17,10 @@ STOP_SECONDS = 150
 """A little more than a job may take to end after SIGTERM."""
 
 
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens addresses without the machine's proxies, which are none of a loopback address's business."""
+
+
 class ServerError(Exception):
     """The server cannot be started or stopped; the text is one line with the reason and the way out."""
 
@@ -35,7 +39,7 @@ def find(state: Path) -> RunningServer | None:
     """Return the server that runs on a state folder, or ``None``."""
     try:
         described = json.loads((state / "server.json").read_text())
-        with urllib.request.urlopen(f"{described['url']}/_local/health", timeout=5) as answer:  # noqa: S310  # our own file
+        with _direct.open(f"{described['url']}/_local/health", timeout=5) as answer:
             alive = json.load(answer)["pid"] == described["pid"]
     except (OSError, ValueError, KeyError):
         return None
@@ -73,13 +77,14 @@ def start(state: Path, port: int, region: str) -> RunningServer:
             return running
         time.sleep(0.05)
     process.kill()
+    process.wait()
     raise ServerError(_why(state / "server.log", port))
 
 
 def _why(log: Path, port: int) -> str:
     lines = log.read_text(errors="replace").strip().splitlines()
     last = lines[-1] if lines else "it said nothing"
-    if "in use" in last and "another" not in last:
+    if last.startswith(f"Port {port} is in use"):
         return (
             f"port {port} is in use by another program; choose another with --port or SIGNS_PORT (0 takes a free one)"
         )

@@ -11,23 +11,28 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-from botocore.exceptions import BotoCoreError, ClientError
 from werkzeug.wrappers import Request, Response
 
 from infra.local import objects
-from infra.local.container import inherited
-from infra.local.service import Service, ServiceError, now, page, public, refuse
+from infra.local.processes import Child
+from infra.local.service import Service, now, page, refuse
 from infra.local.store import Record, Store
 
 logger = logging.getLogger(__name__)
 
 START_SECONDS = 300
 """How long a model server may take until it answers /ping; SageMaker's own limit is eight minutes."""
+
+PING_SECONDS = 5
+
+STOP_SECONDS = 10
+"""How long a model server may take to end its last requests."""
 
 INVOKE_SECONDS = 60
 """SageMaker's limit for one invocation."""
@@ -44,58 +49,60 @@ class EndpointContext:
     client: Callable[[str], Any]
 
 
+class UnservableModel(Exception):
+    """A model archive that cannot be fetched or does not answer; the text is the endpoint's ``FailureReason``."""
+
+
 class ModelServer:
     """One variant's process: a model archive, unpacked and served on a port of its own."""
 
     def __init__(self, variant: Record, model_data: str, environment: dict[str, str], context: EndpointContext) -> None:
         self.variant = variant
         self.folder = context.folder / f"{variant['VariantName']}-{time.time_ns()}"
-        objects.unpack(context.client("s3"), model_data, self.folder / "model")
         self.log = self.folder / "server.log"
+        try:
+            objects.unpack(context.client("s3"), model_data, self.folder / "model")
+        except Exception as error:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise UnservableModel(f"Failed to download or unpack model data {model_data}: {error}") from error
+        self._start(environment)
+
+    def _start(self, environment: dict[str, str]) -> None:
         # The socket is opened here and handed over, so that no other program can take the port in between.
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             command = [sys.executable, "-m", "infra.local.model_server", "--model-dir", str(self.folder / "model")]
             with self.log.open("wb") as log:
-                self.process = subprocess.Popen(
+                self.child = Child(
                     [*command, "--socket", str(listener.fileno())],
-                    env={**inherited(), **environment, "PYTHONPATH": str(Path(__file__).parents[2])},
+                    {**environment, "PYTHONPATH": str(Path(__file__).parents[2])},
                     pass_fds=[listener.fileno()],
-                    stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,
                 )
 
     def wait(self) -> None:
         """Wait until the server answers /ping with 200.
 
-        Raises ``ServiceError`` with the end of its log when it dies or takes too long.
+        Raises ``UnservableModel`` with the end of its log when it dies or takes too long.
         """
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                break
-            try:
-                if httpx.get(f"{self.url}/ping", timeout=5).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.1)
+        with httpx.Client(timeout=PING_SECONDS, trust_env=False) as client:
+            while time.monotonic() < deadline and self.child.running:
+                with suppress(httpx.TransportError):
+                    if client.get(f"{self.url}/ping").status_code == 200:
+                        return
+                time.sleep(0.1)
         end = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
-        refuse(
+        raise UnservableModel(
             f"The primary container for production variant {self.variant['VariantName']} did not pass the ping health "
             f"check. The end of its log: {end}"
         )
 
     def stop(self) -> None:
         """End the process and remove its files."""
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self.child.stop(STOP_SECONDS)
+        self.child.release()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -106,7 +113,9 @@ class Endpoints:
         self._context = context
         self._servers: dict[str, list[ModelServer]] = {}
         self._lock = threading.Lock()
-        self._http = httpx.Client(timeout=INVOKE_SECONDS)
+        self._rollouts: dict[threading.Thread, list[ModelServer]] = {}
+        # The machine's proxies are none of a loopback address's business.
+        self._http = httpx.Client(timeout=INVOKE_SECONDS, trust_env=False)
 
     # The calls
 
@@ -132,33 +141,42 @@ class Endpoints:
 
     def update_endpoint(self, request: Record) -> Record:
         """UpdateEndpoint: the new variants take over once all of them answer; until then the old ones serve."""
-        record = self._endpoint(request["EndpointName"])
-        if record["EndpointStatus"] not in ("InService", "Failed"):
-            refuse(f'Cannot update in-progress endpoint "{record["EndpointArn"]}".')
+        for key in ("DeploymentConfig", "RetainAllVariantProperties"):
+            if request.get(key):
+                refuse(f"{key} is not supported by the embedded SageMaker.")
         self._describe_config(request["EndpointConfigName"])
-        self._note(record["EndpointName"], EndpointStatus="Updating", FailureReason=None)
+        with self._context.store.exclusive():
+            record = self._settled(request["EndpointName"])
+            self._note(record["EndpointName"], EndpointStatus="Updating", FailureReason=None)
         self._start_rollout(record["EndpointName"], request["EndpointConfigName"])
         return {"EndpointArn": record["EndpointArn"]}
 
     def describe_endpoint(self, request: Record) -> Record:
         """DescribeEndpoint."""
-        record = public(self._endpoint(request["EndpointName"]))
-        return {key: value for key, value in record.items() if value is not None}
+        return self._endpoint(request["EndpointName"])
 
     def list_endpoints(self, request: Record) -> Record:
         """ListEndpoints."""
         return page(self._context.service.model, "ListEndpoints", request, self._context.store.list("Endpoint"))
 
     def delete_endpoint(self, request: Record) -> None:
-        """DeleteEndpoint and stop its processes."""
-        record = self._endpoint(request["EndpointName"])
-        self._context.store.delete("Endpoint", record["EndpointName"])
+        """DeleteEndpoint and stop its processes; refused while it changes, as on AWS."""
+        with self._context.store.exclusive():
+            record = self._settled(request["EndpointName"])
+            self._context.store.delete("Endpoint", record["EndpointName"])
+            self._context.store.delete("Tags", record["EndpointArn"])
         self._replace(record["EndpointName"], [])
 
     def _endpoint(self, name: str) -> Record:
         record = self._context.store.get("Endpoint", name)
         if record is None:
             refuse(f'Could not find endpoint "{self._context.arn_prefix}:endpoint/{name}".')
+        return record
+
+    def _settled(self, name: str) -> Record:
+        record = self._endpoint(name)
+        if record["EndpointStatus"] not in ("InService", "Failed"):
+            refuse(f'Cannot update in-progress endpoint "{record["EndpointArn"]}".')
         return record
 
     def _describe_config(self, name: str) -> Record:
@@ -170,43 +188,39 @@ class Endpoints:
     # Rollouts
 
     def _start_rollout(self, name: str, config_name: str) -> None:
-        threading.Thread(target=self._roll_out, args=(name, config_name), daemon=True).start()
+        thread = threading.Thread(target=self._roll_out, args=(name, config_name), daemon=True)
+        with self._lock:
+            self._rollouts[thread] = []
+        thread.start()
 
     def _roll_out(self, name: str, config_name: str) -> None:
-        servers: list[ModelServer] = []
+        with self._lock:
+            servers = self._rollouts[threading.current_thread()]
         try:
             for variant in self._describe_config(config_name)["ProductionVariants"]:
                 servers.append(self._serve(variant))
             for server in servers:
                 server.wait()
-        except (ServiceError, ClientError, BotoCoreError, OSError) as error:
+        except Exception as error:
+            # The edge of a thread: without this the endpoint would stay Creating for ever.
+            logger.error("endpoint %s: %s", name, error, exc_info=not isinstance(error, UnservableModel))
             for server in servers:
                 server.stop()
             self._fail(name, str(error))
-            return
-        self._replace(name, servers)
-        summaries = [_summary(server.variant) for server in servers]
-        try:
-            self._note(
-                name,
-                EndpointStatus="InService",
-                EndpointConfigName=config_name,
-                ProductionVariants=summaries,
-                FailureReason=None,
-            )
-        except KeyError:
-            # Deleted while its models were starting: nothing may be left running for it.
-            self._replace(name, [])
+        else:
+            self._replace(name, servers)
+            summaries = [_summary(server.variant) for server in servers]
+            served = {"EndpointConfigName": config_name, "ProductionVariants": summaries}
+            self._note(name, EndpointStatus="InService", FailureReason=None, **served)
+        finally:
+            with self._lock:
+                del self._rollouts[threading.current_thread()]
 
     def _fail(self, name: str, reason: str) -> None:
         """Write down a failed rollout: an endpoint that served before goes on with its old configuration."""
-        logger.error("endpoint %s: %s", name, reason)
         with self._lock:
             serving = bool(self._servers.get(name))
-        try:
-            self._note(name, EndpointStatus="InService" if serving else "Failed", FailureReason=reason[:1024])
-        except KeyError:
-            logger.info("endpoint %s was deleted before it could fail", name)
+        self._note(name, EndpointStatus="InService" if serving else "Failed", FailureReason=reason[:1024])
 
     def _serve(self, variant: Record) -> ModelServer:
         model = self._context.service.call("DescribeModel", {"ModelName": variant["ModelName"]})
@@ -229,7 +243,13 @@ class Endpoints:
             server.stop()
 
     def stop_all(self) -> None:
-        """End every variant's process: called when the server stops."""
+        """End every variant's process, those that only start too: called when the server stops."""
+        with self._lock:
+            rollouts = dict(self._rollouts)
+        for thread, servers in rollouts.items():
+            for server in list(servers):
+                server.child.stop(grace_seconds=0)
+            thread.join(STOP_SECONDS)
         for name in list(self._servers):
             self._replace(name, [])
 
@@ -237,18 +257,28 @@ class Endpoints:
 
     def invoke(self, name: str, request: Request) -> Response:
         """Answer ``POST /endpoints/<name>/invocations``, as the SageMaker runtime does."""
+        servers = self._servers_of(name)
+        while servers:
+            try:
+                return self._ask(servers, request)
+            except httpx.TransportError as error:
+                successors = self._servers_of(name)
+                if successors is servers:
+                    return _error("ModelError", 424, f"Endpoint {name} did not answer: {error}")
+                # An update took over between the look-up and the call: no caller may notice it.
+                servers = successors
+        account = self._context.arn_prefix.rpartition(":")[2]
+        return _error("ValidationError", 400, f"Endpoint {name} of account {account} not found.")
+
+    def _servers_of(self, name: str) -> list[ModelServer] | None:
         with self._lock:
-            servers = self._servers.get(name)
-        if not servers:
-            account = self._context.arn_prefix.rpartition(":")[2]
-            return _error("ValidationError", 400, f"Endpoint {name} of account {account} not found.")
+            return self._servers.get(name)
+
+    def _ask(self, servers: list[ModelServer], request: Request) -> Response:
         server = max(servers, key=lambda candidate: float(candidate.variant.get("InitialVariantWeight", 1.0)))
         passed = ("Content-Type", "Accept", "X-Amzn-SageMaker-Custom-Attributes")
         headers = {key: request.headers[key] for key in passed if key in request.headers}
-        try:
-            answer = self._http.post(f"{server.url}/invocations", content=request.get_data(), headers=headers)
-        except httpx.TransportError as error:
-            return _error("ModelError", 424, f"Variant {server.variant['VariantName']} did not answer: {error}")
+        answer = self._http.post(f"{server.url}/invocations", content=request.get_data(), headers=headers)
         if answer.status_code != 200:
             return _model_error(answer)
         shown = {"x-Amzn-Invoked-Production-Variant": server.variant["VariantName"]}

@@ -9,11 +9,16 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from infra.local.expressions import ExpressionError, dependencies, holds, resolve
+from botocore.exceptions import ClientError
+
+from infra.local.cache import StepCache
+from infra.local.expressions import ExpressionError, dependencies, follow, holds, resolve
+from infra.local.objects import split
 from infra.local.service import Service, ServiceError, now
 from infra.local.store import Record, Store
 
@@ -44,7 +49,7 @@ class JobStep:
 
     def start(self, run: Execution, name: str, arguments: Record) -> Record:
         """Start the job and answer what describing it says once it has ended."""
-        job = f"pipelines-{run.identifier}-{name[:20]}-{secrets.token_hex(5)}"
+        job = run.name_for(name)
         created = run.context.service.call(f"Create{self.kind}", {**arguments, f"{self.kind}Name": job})
         run.note(name, Metadata={self.kind: {"Arn": created[f"{self.kind}Arn"]}})
         stopping = False
@@ -53,13 +58,17 @@ class JobStep:
             status = described[f"{self.kind}Status"]
             if status == "Failed":
                 raise StepFailed(described.get("FailureReason", f"{job} failed"))
+            if status == "Stopped" and "FailureReason" in described:
+                # Nobody stopped it: it ran out of time.
+                raise StepFailed(described["FailureReason"])
             if status == "Stopped":
                 raise StepStopped
             if status == "Completed":
                 return described
             if run.stopping and not stopping:
                 stopping = True
-                run.context.service.call(f"Stop{self.kind}", {f"{self.kind}Name": job})
+                with suppress(ServiceError):  # It may have ended just now.
+                    run.context.service.call(f"Stop{self.kind}", {f"{self.kind}Name": job})
             time.sleep(POLL_SECONDS)
 
 
@@ -74,7 +83,7 @@ class ResourceStep:
     def start(self, run: Execution, name: str, arguments: Record) -> Record:
         """Create the resource and answer what describing it says."""
         if self.named and f"{self.kind}Name" not in arguments:
-            arguments = {**arguments, f"{self.kind}Name": f"pipelines-{run.identifier}-{name}-{secrets.token_hex(5)}"}
+            arguments = {**arguments, f"{self.kind}Name": run.name_for(name)}
         created = run.context.service.call(f"Create{self.kind}", arguments)
         arn = created[f"{self.kind}Arn"]
         run.note(name, Metadata={self.metadata: {"Arn": arn}})
@@ -115,6 +124,7 @@ class Execution(threading.Thread):
         self._results: dict[str, Any] = {}
         self._failures: dict[str, str] = {}
         self._stop_requested = threading.Event()
+        self._cache = StepCache(context.store, record["PipelineArn"])
 
     @property
     def stopping(self) -> bool:
@@ -122,9 +132,12 @@ class Execution(threading.Thread):
         return self._stop_requested.is_set()
 
     def stop(self) -> None:
-        """Ask the execution to stop: nothing new starts, running jobs are stopped."""
-        self._stop_requested.set()
-        self._set("Stopping")
+        """Ask the execution to stop: nothing new starts, running jobs are stopped; without effect once it has ended."""
+        with self.context.store.exclusive():
+            record = self.context.store.get("PipelineExecution", self.arn)
+            if record is not None and record["PipelineExecutionStatus"] == "Executing":
+                self._stop_requested.set()
+                self._set("Stopping")
 
     def run(self) -> None:
         """Run the whole definition and write down how it ended."""
@@ -140,6 +153,10 @@ class Execution(threading.Thread):
             self._set("Failed", FailureReason=f"Step failure: One or multiple steps failed. {reasons}"[:3000])
         else:
             self._set("Stopped" if self.stopping else "Succeeded")
+
+    def name_for(self, step: str) -> str:
+        """Return a name for what a step creates, made of letters, digits and hyphens as such names must be."""
+        return f"pipelines-{self.identifier}-{step.replace('_', '-')[:20]}-{secrets.token_hex(5)}"
 
     def _set(self, status: str, **changes: Any) -> None:
         self.context.store.update(
@@ -193,11 +210,19 @@ class Execution(threading.Thread):
             return []
         except (StepFailed, ExpressionError, ServiceError) as error:
             reason = f"ClientError: {error}" if isinstance(error, ServiceError | ExpressionError) else str(error)
-            self._failures[name] = reason
-            self.note(name, StepStatus="Failed", FailureReason=reason[:3000], EndTime=now())
+            self._fail(name, reason)
+            return []
+        except Exception:
+            # Whatever else breaks is ours; the step must not stay Executing for ever.
+            logger.exception("step %s of execution %s broke", name, self.identifier)
+            self._fail(name, "InternalServerError: see the server log.")
             return []
         self.note(name, StepStatus="Succeeded", EndTime=now())
         return branch
+
+    def _fail(self, name: str, reason: str) -> None:
+        self._failures[name] = reason
+        self.note(name, StepStatus="Failed", FailureReason=reason[:3000], EndTime=now())
 
     def _carry_out(self, step: Record) -> list[Record]:
         name, arguments = step["Name"], step["Arguments"]
@@ -205,7 +230,7 @@ class Execution(threading.Thread):
             outcome = all(holds(condition, self) for condition in arguments["Conditions"])
             self.note(name, Metadata={"Condition": {"Outcome": str(outcome)}})
             self._results[name] = {"Outcome": outcome}
-            branch: list[Record] = arguments["IfSteps" if outcome else "ElseSteps"]
+            branch: list[Record] = arguments.get("IfSteps" if outcome else "ElseSteps", [])
             return branch
         resolved = resolve(arguments, self)
         if step["Type"] == "Fail":
@@ -214,10 +239,23 @@ class Execution(threading.Thread):
         runner = STEP_TYPES[step["Type"]]
         assert runner is not None
         self._results[name] = {
-            **runner.start(self, name, resolved),
+            **self._answer(step, runner, resolved),
             "_property_files": {file["PropertyFileName"]: file for file in step.get("PropertyFiles", [])},
         }
         return []
+
+    def _answer(self, step: Record, runner: JobStep | ResourceStep, arguments: Record) -> Record:
+        """Return what describing the step's job says: an earlier one's, where the cache knows it, or a new one's."""
+        name, kind = step["Name"], runner.kind
+        hit = self._cache.find(step, kind, arguments)
+        if hit is not None:
+            described = self.context.service.call(f"Describe{kind}", {f"{kind}Name": hit["Job"]})
+            source = {"SourcePipelineExecutionArn": hit["PipelineExecutionArn"]}
+            self.note(name, Metadata={kind: {"Arn": described[f"{kind}Arn"]}}, CacheHitResult=source)
+            return described
+        described = runner.start(self, name, arguments)
+        self._cache.keep(step, kind, arguments, described.get(f"{kind}Name", ""), self.arn)
+        return described
 
     # What expressions read
 
@@ -236,8 +274,6 @@ class Execution(threading.Thread):
             "StartDateTime": started.isoformat(timespec="milliseconds"),
             "CurrentDateTime": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
-        if name not in variables:
-            raise ExpressionError(f"unknown execution variable {name}: expected one of {', '.join(variables)}")
         return variables[name]
 
     def step(self, name: str) -> Any:
@@ -252,13 +288,12 @@ class Execution(threading.Thread):
         file = result["_property_files"].get(name)
         if file is None:
             raise ExpressionError(f"step {step} declares no property file {name}")
-        outputs = {output["OutputName"]: output for output in result["ProcessingOutputConfig"]["Outputs"]}
-        uri = f"{outputs[file['OutputName']]['S3Output']['S3Uri'].rstrip('/')}/{file['FilePath']}"
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
-        s3 = self.context.client("s3")
+        output = follow(result, f"ProcessingOutputConfig.Outputs['{file['OutputName']}']", f"step {step}")
+        uri = f"{output['S3Output']['S3Uri'].rstrip('/')}/{file['FilePath']}"
+        bucket, key = split(uri)
         try:
-            return json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-        except s3.exceptions.NoSuchKey as error:
+            return json.loads(self.context.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+        except ClientError as error:
             raise ExpressionError(f"property file {name} of step {step} is not there: {uri}") from error
         except ValueError as error:
             raise ExpressionError(f"property file {name} of step {step} is not JSON: {uri}: {error}") from error

@@ -1,7 +1,8 @@
 """Resolves the expressions of a pipeline definition: Get, Std:Join, Std:JsonGet, and conditions.
 
 Pure: whatever has to be looked up (a parameter, a step's answer, a property file) comes through a ``Lookup``.
-Source: AWS's "SageMaker model building pipeline definition JSON schema", and what the SageMaker SDK emits where they differ.
+Source: AWS's "SageMaker model building pipeline definition JSON schema", and what the SageMaker SDK emits where they
+differ.
 """
 
 from __future__ import annotations
@@ -23,6 +24,18 @@ CONDITIONS = frozenset(
         "In",
         "Not",
         "Or",
+    }
+)
+
+
+EXECUTION_VARIABLES = frozenset(
+    {
+        "CurrentDateTime",
+        "PipelineArn",
+        "PipelineExecutionArn",
+        "PipelineExecutionId",
+        "PipelineName",
+        "StartDateTime",
     }
 )
 
@@ -83,6 +96,8 @@ def _get(reference: str, lookup: Lookup) -> Any:
 
 
 def _json_get(arguments: dict[str, Any], lookup: Lookup) -> Any:
+    if "PropertyFile" not in arguments:
+        raise ExpressionError("Std:JsonGet of an S3 address is not supported here: give a PropertyFile")
     reference, path = arguments["PropertyFile"]["Get"], arguments["Path"]
     match = re.fullmatch(r"Steps\.([A-Za-z0-9_-]+)\.PropertyFiles\.([A-Za-z0-9_-]+)", reference)
     if match is None:

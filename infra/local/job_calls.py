@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infra.local.jobs import Job, JobContext
 from infra.local.processing import ProcessingJob
-from infra.local.service import now, page, public, refuse
+from infra.local.service import now, page, refuse
 from infra.local.store import Record
 from infra.local.training import TrainingJob
 
@@ -21,24 +21,36 @@ class Jobs:
         arn = f"{self._context.arn_prefix}:{job_class.arn_kind}/{name}"
         status = {f"{kind}Status": "InProgress", "SecondaryStatus": "Starting"}
         record = {**request, f"{kind}Arn": arn, **status, "CreationTime": now(), "LastModifiedTime": now()}
-        if not self._context.store.insert(kind, name, record):
-            refuse(f"Job name must be unique within an AWS account and region, {arn} already exists.", "ResourceInUse")
         job = job_class(self._context, request)
-        self._running[kind, name] = job
-        job.start()
+        with self._context.store.exclusive():
+            if not self._context.store.insert(kind, name, record):
+                message = f"Job name must be unique within an AWS account and region, {arn} already exists."
+                refuse(message, "ResourceInUse")
+            self._running = {key: other for key, other in self._running.items() if other.is_alive()}
+            self._running[kind, name] = job
+            job.start()
         return {f"{kind}Arn": arn}
 
     def _describe(self, kind: str, request: Record) -> Record:
         record = self._context.store.get(kind, request[f"{kind}Name"])
         if record is None:
             refuse(f"Requested resource not found: {kind} {request[f'{kind}Name']}.")
-        return public(record)
+        return record
 
     def _stop(self, kind: str, request: Record) -> None:
-        status = self._describe(kind, request)[f"{kind}Status"]
-        if status != "InProgress":
-            refuse(f"{kind} {request[f'{kind}Name']} cannot be stopped: its status is {status}.")
-        self._running[kind, request[f"{kind}Name"]].stop()
+        with self._context.store.exclusive():
+            status = self._describe(kind, request)[f"{kind}Status"]
+            if status != "InProgress":
+                refuse(f"{kind} {request[f'{kind}Name']} cannot be stopped: its status is {status}.")
+            self._running[kind, request[f"{kind}Name"]].stop()
+
+    def stop_all(self) -> None:
+        """Stop every job that runs and wait for it: called when the server stops."""
+        running = list(self._running.values())
+        for job in running:
+            job.stop()
+        for job in running:
+            job.join()
 
     def _list(self, kind: str, request: Record) -> Record:
         records = self._context.store.list(kind)

@@ -17,14 +17,14 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.local import objects
-from infra.local.container import Container, JobLog
-from infra.local.service import Service, now
+from infra.local.container import STOP_GRACE_SECONDS, Container, JobLog
+from infra.local.service import Service, now, refuse
 from infra.local.store import Record, Store
 
 logger = logging.getLogger(__name__)
 
-STOP_GRACE_SECONDS = 120
-"""Between SIGTERM and SIGKILL when a job is stopped, as on AWS."""
+OTHERS_GRACE_SECONDS = 10
+"""Between SIGTERM and SIGKILL for the instances that did not fail, when one did."""
 
 DEFAULT_RUNTIME_SECONDS = 86_400
 """How long a job may run where its request sets no StoppingCondition, SageMaker's own default."""
@@ -44,10 +44,6 @@ class JobContext:
     client: Callable[[str], Any]
 
 
-class JobFailed(Exception):
-    """A job that ended badly; the text is its ``FailureReason``."""
-
-
 class Job(ABC, threading.Thread):
     """One job, from InProgress to Completed, Failed or Stopped."""
 
@@ -61,16 +57,28 @@ class Job(ABC, threading.Thread):
         self.job_name: str = request[f"{self.kind}Name"]
         super().__init__(name=self.job_name, daemon=True)
         self.context, self.request = context, request
+        self.refuse_unsupported()
         self.containers = [
             Container(context.folder / self.job_name / f"algo-{index + 1}") for index in range(self.instance_count)
         ]
         self._logs: list[JobLog] = []
+        self._failures: list[str] = []
         self._stop_requested = False
+        self._out_of_time = False
+
+    @abstractmethod
+    def refuse_unsupported(self) -> None:
+        """Raise ``ServiceError`` for a request that AWS might carry out and this program cannot."""
 
     @property
     @abstractmethod
     def resources(self) -> Record:
         """The part of the request that says how many instances of which type."""
+
+    @property
+    @abstractmethod
+    def specification(self) -> Record:
+        """The part of the request that says what runs."""
 
     @property
     def instance_count(self) -> int:
@@ -86,9 +94,9 @@ class Job(ABC, threading.Thread):
     def prepare(self, container: Container, index: int) -> None:
         """Fill one instance's ``/opt/ml``: inputs and configuration."""
 
-    @abstractmethod
     def command(self) -> list[str]:
         """Return the command line inside the container."""
+        return [*self.specification["ContainerEntrypoint"], *self.specification.get("ContainerArguments", [])]
 
     @abstractmethod
     def finish(self, succeeded: bool) -> Record:
@@ -102,8 +110,6 @@ class Job(ABC, threading.Thread):
         """Live the job's life."""
         try:
             self._live()
-        except JobFailed as failure:
-            self._end("Failed", FailureReason=str(failure)[:1024])
         except objects.MissingObjects as error:
             self._end("Failed", FailureReason=str(error)[:1024])
         except (ClientError, BotoCoreError, OSError, ValueError) as error:
@@ -116,8 +122,8 @@ class Job(ABC, threading.Thread):
             shutil.rmtree(self.context.folder / self.job_name, ignore_errors=True)
 
     def _live(self) -> None:
-        self.note(**{f"{self.kind}Status": "InProgress"})
         for index, container in enumerate(self.containers):
+            container.opt_ml.mkdir(parents=True, exist_ok=True)
             self.prepare(container, index)
         logs = self.context.client("logs")
         self._logs = [
@@ -125,17 +131,28 @@ class Job(ABC, threading.Thread):
         ]
         self.note(**self.start_fields())
         with ThreadPoolExecutor(self.instance_count) as pool:
-            outcomes = list(pool.map(self._run_instance, range(self.instance_count)))
+            list(pool.map(self._run_instance, range(self.instance_count)))
+        self._conclude()
+
+    def _conclude(self) -> None:
+        """Upload what there is and write down the end, which is the earliest of what the instances met with."""
         if self._stop_requested:
-            self._end("Stopped", **self.finish(succeeded=False))
-            return
-        failures = [(index, code) for index, code in enumerate(outcomes) if code != 0]
-        if failures:
-            index, code = failures[0]
-            fields = self.finish(succeeded=False)
-            self.note(**fields)
-            raise JobFailed(self._reason(index, code))
-        self._end("Completed", **self.finish(succeeded=True))
+            self._end("Stopped", **self.finish(succeeded=True))
+        elif self._out_of_time:
+            why = {"SecondaryStatus": "MaxRuntimeExceeded", "FailureReason": self._failures[0]}
+            self._end("Stopped", **self.finish(succeeded=True), **why)
+        elif self._failures:
+            self._end("Failed", **self._leavings(), FailureReason=self._failures[0][:1024])
+        else:
+            self._end("Completed", **self.finish(succeeded=True))
+
+    def _leavings(self) -> Record:
+        """Finish a job that failed: whatever happens on the way, its own reason is the one to be told."""
+        try:
+            return self.finish(succeeded=False)
+        except (ClientError, BotoCoreError, OSError) as error:
+            logger.warning("job %s failed, and not all that it left could be uploaded: %s", self.job_name, error)
+            return {}
 
     def start_fields(self) -> Record:
         """Return the fields that describing the job gains once its processes start."""
@@ -148,7 +165,7 @@ class Job(ABC, threading.Thread):
     def read_line(self, line: str) -> None:
         """Look at a line of the log as it is written."""
 
-    def _run_instance(self, index: int) -> int:
+    def _run_instance(self, index: int) -> None:
         environment = {
             **self.context.environment,
             # The interpreter that runs this server comes first, so that `python3` finds the locked packages.
@@ -159,16 +176,22 @@ class Job(ABC, threading.Thread):
         }
         limit = self.request.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", DEFAULT_RUNTIME_SECONDS)
         try:
-            return self.containers[index].run(self.command(), environment, self._logs[index], limit)
+            code = self.containers[index].run(self.command(), environment, self._logs[index], limit)
         except TimeoutError:
-            raise JobFailed(
-                f"ClientError: the job ran longer than MaxRuntimeInSeconds ({limit}) and was ended"
-            ) from None
+            self._out_of_time = True
+            self._failures.append(f"ClientError: the job ran longer than MaxRuntimeInSeconds ({limit}) and was ended")
+        except OSError as error:
+            self._failures.append(f"ClientError: cannot start the container's entry point: {error}")
+        else:
+            if code == 0:
+                return
+            self._failures.append(self._reason(index, code))
+        # The others may wait for this one for ever.
+        for container in self.containers:
+            container.stop(grace_seconds=OTHERS_GRACE_SECONDS)
 
     def _reason(self, index: int, code: int) -> str:
-        said = self.failure_message(self.containers[index]).strip()
-        if not said:
-            said = self._logs[index].tail(5)
+        said = self.failure_message(self.containers[index]) or self._logs[index].tail(5)
         host = f"{self.hosts[index]}: " if self.instance_count > 1 else ""
         return f"AlgorithmError: {host}{said}, exit code: {code}"
 
@@ -180,11 +203,29 @@ class Job(ABC, threading.Thread):
         self.note(**{f"{self.kind}Status": status, **self.end_fields(status), **fields})
 
     def stop(self) -> None:
-        """Stop the job; returns at once."""
-        self._stop_requested = True
-        self.note(**{f"{self.kind}Status": "Stopping"})
+        """Stop the job; returns at once. One that has ended stays as it is."""
+        with self.context.store.exclusive():
+            record = self.context.store.get(self.kind, self.job_name)
+            if record is None or record[f"{self.kind}Status"] != "InProgress":
+                return
+            self._stop_requested = True
+            self.note(**{f"{self.kind}Status": "Stopping"}, SecondaryStatus="Stopping")
         for container in self.containers:
             threading.Thread(target=container.stop, args=(STOP_GRACE_SECONDS,), daemon=True).start()
+
+
+def require(place: str, given: Record, **supported: tuple[str, ...]) -> None:
+    """Refuse a part of a request whose members have values other than the supported ones, the first the default."""
+    for key, values in supported.items():
+        if given.get(key, values[0]) not in values:
+            refuse(f"{place}: {key} {given[key]} is not supported by the embedded SageMaker, only {', '.join(values)}.")
+
+
+def require_members(place: str, given: Record, *members: str) -> None:
+    """Refuse a part of a request that lacks what AWS could do without and this program cannot."""
+    for member in members:
+        if not given.get(member):
+            refuse(f"{place}: the embedded SageMaker needs {member}.")
 
 
 def write_json(container: Container, inside: str, content: Any) -> None:
@@ -195,6 +236,6 @@ def write_json(container: Container, inside: str, content: Any) -> None:
 
 
 def read_text(container: Container, inside: str) -> str:
-    """Read a file that the script may have left, or an empty text."""
+    """Read a message that the script may have left, or an empty text."""
     path = container.path(inside)
-    return path.read_text(errors="replace") if path.is_file() else ""
+    return path.read_text(errors="replace").strip() if path.is_file() else ""

@@ -86,14 +86,15 @@ class Model:
     def warm_up(self) -> None:
         """Send one picture through every signature that takes encoded ones.
 
-        The first call of a graph costs a hundred later ones; whoever is told that the server is ready should not pay it.
+        The first call of a graph costs a hundred later ones; whoever is told that the server is ready should not pay
+        it.
         """
         for signature in self._loaded.signatures.values():
             specs = signature.structured_input_signature[1]
             if len(specs) == 1 and all(spec.dtype == tf.string and spec.shape.rank == 1 for spec in specs.values()):
                 try:
                     signature(**{key: tf.constant([ONE_PIXEL]) for key in specs})
-                except tf.errors.InvalidArgumentError:
+                except tf.errors.OpError:
                     logger.info("a signature that takes bytes takes no pictures; it is not warmed up")
 
 
@@ -116,7 +117,10 @@ def _tensors(instances: Any, specs: dict[str, tf.TensorSpec]) -> dict[str, tf.Te
 
 def _decoded(value: Any) -> Any:
     if isinstance(value, dict) and set(value) == {"b64"}:
-        return base64.b64decode(value["b64"])
+        try:
+            return base64.b64decode(value["b64"])
+        except (TypeError, ValueError) as error:
+            raise BadRequest(f"an instance is not base64: {error}") from error
     if isinstance(value, list):
         return [_decoded(item) for item in value]
     return value

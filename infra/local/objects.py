@@ -6,7 +6,6 @@ import json
 import tarfile
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from botocore.exceptions import ClientError
 
@@ -17,8 +16,8 @@ class MissingObjects(Exception):
 
 def split(uri: str) -> tuple[str, str]:
     """Split ``s3://bucket/key`` into bucket and key."""
-    parsed = urlparse(uri)
-    return parsed.netloc, parsed.path.lstrip("/")
+    bucket, _, key = uri.partition("://")[2].partition("/")
+    return bucket, key.lstrip("/")
 
 
 def _listing(s3: Any, bucket: str, prefix: str) -> list[str]:
@@ -26,12 +25,15 @@ def _listing(s3: Any, bucket: str, prefix: str) -> list[str]:
     return sorted(item["Key"] for page in pages for item in page.get("Contents", []) if not item["Key"].endswith("/"))
 
 
-def _manifest(s3: Any, uri: str) -> list[tuple[str, str]]:
-    """Read a manifest file, ``[{"prefix": "s3://..."}, "relative/path", ...]``, as pairs (key, relative path)."""
+def _manifest(s3: Any, uri: str) -> tuple[str, list[tuple[str, str]]]:
+    """Read a manifest file, ``[{"prefix": "s3://..."}, "relative/path", ...]``, as bucket and (key, relative path)."""
     bucket, key = split(uri)
-    head, *paths = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-    _, prefix = split(head["prefix"])
-    return [(prefix + path, path) for path in paths]
+    try:
+        head, *paths = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+        bucket, prefix = split(head["prefix"])
+        return bucket, [(prefix + path, path) for path in paths]
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f'{uri} is no manifest: expected [{{"prefix": "s3://..."}}, "path", ...]') from error
 
 
 def download(
@@ -46,7 +48,7 @@ def download(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if data_type == "ManifestFile":
-            pairs = _manifest(s3, uri)
+            bucket, pairs = _manifest(s3, uri)
         else:
             pairs = [(key, _relative(key, prefix)) for key in _listing(s3, bucket, prefix)]
     except ClientError as error:
@@ -61,6 +63,8 @@ def download(
         )
     for key, relative in pairs[instance::instances]:
         target = folder / relative
+        if ".." in target.parts:
+            raise ValueError(f"the object s3://{bucket}/{key} would leave the folder that it is copied to")
         target.parent.mkdir(parents=True, exist_ok=True)
         s3.download_file(bucket, key, str(target))
 
@@ -86,7 +90,7 @@ def upload_archive(s3: Any, folder: Path, uri: str) -> None:
     """Pack a folder's content as ``.tar.gz`` and copy it to ``uri``."""
     archive = folder.with_name(folder.name + ".tar.gz")
     with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
-        for path in sorted(folder.iterdir()):
+        for path in sorted(folder.glob("*")):
             tar.add(path, arcname=path.name)
     bucket, key = split(uri)
     s3.upload_file(str(archive), bucket, key)
@@ -97,7 +101,7 @@ def unpack(s3: Any, uri: str, folder: Path) -> None:
     """Fetch a ``.tar.gz`` and unpack it into a folder; members that would leave the folder are refused."""
     folder.mkdir(parents=True, exist_ok=True)
     bucket, key = split(uri)
-    archive = folder / "archive.tar.gz"
+    archive = folder.with_name(folder.name + ".tar.gz")
     s3.download_file(bucket, key, str(archive))
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from infra.local import objects
 from infra.local.container import Container
-from infra.local.jobs import Job, JobFailed, read_text, write_json
-from infra.local.service import now, public
+from infra.local.jobs import Job, read_text, require, require_members, write_json
+from infra.local.service import now
 from infra.local.store import Record
 
 
@@ -16,6 +16,24 @@ class ProcessingJob(Job):
     arn_kind = "processing-job"
     name_variable = "PROCESSING_JOB_NAME"
     log_group = "/aws/sagemaker/ProcessingJobs"
+
+    def refuse_unsupported(self) -> None:
+        """Refuse what is not a command between S3 folders."""
+        require_members("AppSpecification", self.specification, "ContainerEntrypoint")
+        for given in self.request.get("ProcessingInputs", []):
+            place = f"Input {given['InputName']}"
+            require_members(place, given, "S3Input")
+            require_members(place, given["S3Input"], "LocalPath")
+            require(place, given["S3Input"], S3InputMode=("File",), S3CompressionType=("None",))
+        for output in self.request.get("ProcessingOutputConfig", {}).get("Outputs", []):
+            place = f"Output {output['OutputName']}"
+            require_members(place, output, "S3Output")
+            require_members(place, output["S3Output"], "LocalPath")
+
+    @property
+    def specification(self) -> Record:
+        """What runs: entry point and arguments."""
+        return dict(self.request["AppSpecification"])
 
     @property
     def resources(self) -> Record:
@@ -37,7 +55,7 @@ class ProcessingJob(Job):
             )
         for output in self._outputs():
             container.path(output["LocalPath"]).mkdir(parents=True, exist_ok=True)
-        write_json(container, "/opt/ml/config/processingjobconfig.json", public(self.request))
+        write_json(container, "/opt/ml/config/processingjobconfig.json", self.request)
         write_json(
             container,
             "/opt/ml/config/resourceconfig.json",
@@ -48,14 +66,6 @@ class ProcessingJob(Job):
     def _outputs(self) -> list[Record]:
         config = self.request.get("ProcessingOutputConfig", {"Outputs": []})
         return [output["S3Output"] for output in config["Outputs"]]
-
-    def command(self) -> list[str]:
-        """Entry point and arguments."""
-        specification = self.request["AppSpecification"]
-        entry = specification.get("ContainerEntrypoint")
-        if not entry:
-            raise JobFailed("ClientError: an image's own entry point cannot run here: set ContainerEntrypoint")
-        return [*entry, *specification.get("ContainerArguments", [])]
 
     def start_fields(self) -> Record:
         """When processing began."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.local.service import Service, now, page, public, refuse
+from infra.local.service import Service, now, page, refuse
 from infra.local.store import Record, Store
 
 APPROVAL_DEFAULT = "PendingManualApproval"
@@ -22,20 +22,21 @@ class Resources:
     def _create(self, kind: str, name_key: str, arn_kind: str, request: Record) -> Record:
         name, arn = request[name_key], self.arn(arn_kind, request[name_key])
         record = {**request, f"{kind}Arn": arn, "CreationTime": now()}
-        self._tag(arn, record.pop("Tags", []))
         if not self._store.insert(kind, name, record):
             refuse(f'Cannot create already existing {arn_kind} "{arn}".')
+        self._tag(arn, request.get("Tags", []))
         return {f"{kind}Arn": arn}
 
     def _describe(self, kind: str, name: str, arn_kind: str) -> Record:
         record = self._store.get(kind, name)
         if record is None:
             refuse(f'Could not find {arn_kind} "{self.arn(arn_kind, name)}".')
-        return public(record)
+        return record
 
     def _delete(self, kind: str, name: str, arn_kind: str) -> None:
-        if not self._store.delete(kind, name):
-            refuse(f'Could not find {arn_kind} "{self.arn(arn_kind, name)}".')
+        self._describe(kind, name, arn_kind)
+        self._store.delete(kind, name)
+        self._store.delete("Tags", self.arn(arn_kind, name))
 
     # Models
 
@@ -83,14 +84,14 @@ class Resources:
         name = request["ModelPackageGroupName"]
         arn = self.arn("model-package-group", name)
         record = {**request, "ModelPackageGroupArn": arn, "CreationTime": now(), "ModelPackageGroupStatus": "Completed"}
-        self._tag(arn, record.pop("Tags", []))
         if not self._store.insert("ModelPackageGroup", name, record):
             refuse(f"Model Package Group already exists: {arn}")
+        self._tag(arn, request.get("Tags", []))
         return {"ModelPackageGroupArn": arn}
 
     def describe_model_package_group(self, request: Record) -> Record:
         """DescribeModelPackageGroup."""
-        return public(self._group(request["ModelPackageGroupName"]))
+        return self._group(request["ModelPackageGroupName"])
 
     def list_model_package_groups(self, request: Record) -> Record:
         """ListModelPackageGroups."""
@@ -98,12 +99,14 @@ class Resources:
 
     def delete_model_package_group(self, request: Record) -> None:
         """DeleteModelPackageGroup; refused while it holds packages, as on AWS."""
-        name = self._group(request["ModelPackageGroupName"])["ModelPackageGroupName"]
-        if self._store.list("ModelPackage", prefix=self.arn("model-package", f"{name}/")):
-            refuse(
-                f"Model Package Group {name} cannot be deleted: it still contains model packages.", "ConflictException"
-            )
-        self._store.delete("ModelPackageGroup", name)
+        group = self._group(request["ModelPackageGroupName"])
+        name = group["ModelPackageGroupName"]
+        with self._store.exclusive():
+            if self._store.list("ModelPackage", prefix=self.arn("model-package", f"{name}/")):
+                message = f"Model Package Group {name} cannot be deleted: it still contains model packages."
+                refuse(message, "ConflictException")
+            self._store.delete("ModelPackageGroup", name)
+        self._store.delete("Tags", group["ModelPackageGroupArn"])
 
     def _group(self, name_or_arn: str) -> Record:
         name = name_or_arn.rpartition("/")[2]
@@ -118,32 +121,29 @@ class Resources:
         """CreateModelPackage in a group: the next version, waiting for approval unless the request says otherwise."""
         if "ModelPackageGroupName" not in request:
             refuse("Only versioned model packages are supported here: set ModelPackageGroupName.")
-        group = self._group(request["ModelPackageGroupName"])["ModelPackageGroupName"]
-        version = self._next_version(group)
-        arn = self.arn("model-package", f"{group}/{version}")
-        record: Record = {
-            "ModelApprovalStatus": APPROVAL_DEFAULT,
-            **request,
-            "ModelPackageGroupName": group,
-            "ModelPackageVersion": version,
-            "ModelPackageArn": arn,
-            "ModelPackageStatus": "Completed",
-            "ModelPackageStatusDetails": {"ValidationStatuses": []},
-            "CreationTime": now(),
-        }
-        self._tag(arn, record.pop("Tags", []))
-        self._store.insert("ModelPackage", arn, record)
+        with self._store.exclusive():
+            group = self._group(request["ModelPackageGroupName"])
+            # Kept beside the group, so that the number of a deleted version is never given out again.
+            version = int(group.get("_last_version", 0)) + 1
+            arn = self.arn("model-package", f"{group['ModelPackageGroupName']}/{version}")
+            record: Record = {
+                "ModelApprovalStatus": APPROVAL_DEFAULT,
+                **request,
+                "ModelPackageGroupName": group["ModelPackageGroupName"],
+                "ModelPackageVersion": version,
+                "ModelPackageArn": arn,
+                "ModelPackageStatus": "Completed",
+                "ModelPackageStatusDetails": {"ValidationStatuses": []},
+                "CreationTime": now(),
+            }
+            self._store.insert("ModelPackage", arn, record)
+            self._store.update("ModelPackageGroup", group["ModelPackageGroupName"], _last_version=version)
+        self._tag(arn, request.get("Tags", []))
         return {"ModelPackageArn": arn}
-
-    def _next_version(self, group: str) -> int:
-        # Kept beside the group, so that the number of a deleted version is never given out again.
-        version = int(self._group(group).get("_last_version", 0)) + 1
-        self._store.update("ModelPackageGroup", group, _last_version=version)
-        return version
 
     def describe_model_package(self, request: Record) -> Record:
         """DescribeModelPackage."""
-        return public(self._package(request["ModelPackageName"]))
+        return self._package(request["ModelPackageName"])
 
     def _package(self, arn: str) -> Record:
         record = self._store.get("ModelPackage", arn)
@@ -162,23 +162,23 @@ class Resources:
 
     def update_model_package(self, request: Record) -> Record:
         """UpdateModelPackage: changes what it names and keeps the rest; metadata properties are merged, as on AWS."""
-        record = self._package(request["ModelPackageArn"])
-        properties = {**record.get("CustomerMetadataProperties", {}), **request.get("CustomerMetadataProperties", {})}
-        for key in request.get("CustomerMetadataPropertiesToRemove", []):
-            properties.pop(key, None)
-        changes = {key: request[key] for key in ("ModelApprovalStatus", "ApprovalDescription") if key in request}
-        self._store.update(
-            "ModelPackage",
-            record["ModelPackageArn"],
-            **changes,
-            CustomerMetadataProperties=properties,
-            LastModifiedTime=now(),
-        )
-        return {"ModelPackageArn": record["ModelPackageArn"]}
+        changes = dict(request)
+        arn = changes.pop("ModelPackageArn")
+        removed = changes.pop("CustomerMetadataPropertiesToRemove", [])
+        if "AdditionalInferenceSpecificationsToAdd" in changes:
+            refuse("AdditionalInferenceSpecificationsToAdd is not supported by the embedded SageMaker.")
+        with self._store.exclusive():
+            before = self._package(arn).get("CustomerMetadataProperties", {})
+            properties = {**before, **changes.get("CustomerMetadataProperties", {})}
+            changes["CustomerMetadataProperties"] = {k: v for k, v in properties.items() if k not in removed}
+            self._store.update("ModelPackage", arn, **changes, LastModifiedTime=now())
+        return {"ModelPackageArn": arn}
 
     def delete_model_package(self, request: Record) -> None:
         """DeleteModelPackage."""
-        self._store.delete("ModelPackage", self._package(request["ModelPackageName"])["ModelPackageArn"])
+        arn = self._package(request["ModelPackageName"])["ModelPackageArn"]
+        self._store.delete("ModelPackage", arn)
+        self._store.delete("Tags", arn)
 
     # Tags
 
@@ -193,14 +193,15 @@ class Resources:
 
     def delete_tags(self, request: Record) -> None:
         """DeleteTags."""
-        record = self._store.get("Tags", request["ResourceArn"]) or {"Tags": {}}
-        kept = {key: value for key, value in record["Tags"].items() if key not in request["TagKeys"]}
-        self._store.delete("Tags", request["ResourceArn"])
-        self._store.insert("Tags", request["ResourceArn"], {"Tags": kept})
+        with self._store.exclusive():
+            if record := self._store.get("Tags", request["ResourceArn"]):
+                kept = {key: value for key, value in record["Tags"].items() if key not in request["TagKeys"]}
+                self._store.update("Tags", request["ResourceArn"], Tags=kept)
 
     def _tag(self, arn: str, tags: list[dict[str, str]]) -> list[dict[str, str]]:
         added = {tag["Key"]: tag["Value"] for tag in tags}
-        if added and not self._store.insert("Tags", arn, {"Tags": added}):
-            record = self._store.get("Tags", arn) or {"Tags": {}}
-            self._store.update("Tags", arn, Tags={**record["Tags"], **added})
+        with self._store.exclusive():
+            if added and not self._store.insert("Tags", arn, {"Tags": added}):
+                before = (self._store.get("Tags", arn) or {"Tags": {}})["Tags"]
+                self._store.update("Tags", arn, Tags={**before, **added})
         return tags

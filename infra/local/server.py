@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
@@ -41,6 +42,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 def job_environment(url: str, region: str) -> dict[str, str]:
     """Return the variables that lead an AWS client in a job to this server and to no other."""
+    direct = ",".join(filter(None, (os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1")))
     return {
         "AWS_ENDPOINT_URL": url,
         "AWS_REGION": region,
@@ -48,6 +50,8 @@ def job_environment(url: str, region: str) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
         "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": direct,
+        "no_proxy": direct,
         # How a script can tell that its environment is somebody's own, and not a container to install into.
         "SAGEMAKER_EMBEDDED": "true",
     }
@@ -64,22 +68,24 @@ class EmbeddedSageMaker:
         self.pipelines = Pipelines(
             self.service, self.store, ExecutionContext(self.service, self.store, arn_prefix, client)
         )
-        jobs = JobContext(self.service, self.store, arn_prefix, state / "jobs", job_environment(url, region), client)
+        self.jobs = Jobs(
+            JobContext(self.service, self.store, arn_prefix, state / "jobs", job_environment(url, region), client)
+        )
         resources = Resources(self.service, self.store, ACCOUNT, region)
-        for operations in (resources, Jobs(jobs), self.pipelines, self.endpoints):
+        for operations in (resources, self.jobs, self.pipelines, self.endpoints):
             self.service.register(operations)
 
-    def close(self) -> None:
-        """Stop whatever runs."""
+    def stop_all(self) -> None:
+        """Stop whatever runs. What stops still needs this server, to upload and to log."""
         self.pipelines.stop_all()
+        self.jobs.stop_all()
         self.endpoints.stop_all()
-        self.store.close()
 
 
 def _client(service: str, *, url: str, region: str) -> Any:
     session = boto3.Session("local", "local", region_name=region)
-    # Jobs copy several files at once, each over a connection of its own.
-    return session.client(service, endpoint_url=url, config=Config(max_pool_connections=50))
+    # Many jobs share a client. The machine's proxies are none of a loopback address's business.
+    return session.client(service, endpoint_url=url, config=Config(max_pool_connections=50, proxies={}))
 
 
 class Application:
@@ -95,8 +101,9 @@ class Application:
         return answer
 
     def _route(self, request: Request) -> Any:
-        if request.host.rpartition(":")[0] not in LOOPBACK and request.host not in LOOPBACK:
-            # A web page that makes its own name point at this machine must not reach an unguarded cloud.
+        if not _is_local(request.host) or not _is_local(urlsplit(request.headers.get("Origin", "//localhost")).netloc):
+            # A web page must not reach an unguarded cloud that runs commands: neither one that makes its own name
+            # point at this machine nor one that calls this machine by its own name.
             return Response(f"this server answers to {', '.join(LOOPBACK)} only", 403)
         if request.path == "/_local/health":
             return Response(json.dumps({"pid": os.getpid()}), content_type="application/json")
@@ -108,11 +115,12 @@ class Application:
         return self._moto
 
 
+def _is_local(host: str) -> bool:
+    return host.lower() in LOOPBACK or host.lower().rpartition(":")[0] in LOOPBACK
+
+
 class QuietRequestHandler(WSGIRequestHandler):
     """Keeps one line a request out of the log, where errors should be easy to find."""
-
-    # Without this every call opens a connection of its own.
-    protocol_version = "HTTP/1.1"
 
     def log_request(self, *_: Any) -> None:
         """Say nothing."""
@@ -139,8 +147,8 @@ def _fresh(state: Path) -> None:
 def serve(state: Path, port: int, region: str) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Raises ``OSError`` when the port is taken or the folder cannot be written, ``RuntimeError`` when another server uses
-    the folder.
+    Raises ``OSError`` when the folder cannot be written, ``RuntimeError`` when another server uses it, ``SystemExit``
+    (after a line on standard error) when the port is taken.
     """
     state.mkdir(parents=True, exist_ok=True)
     lock = _lock(state)
@@ -158,19 +166,20 @@ def serve(state: Path, port: int, region: str) -> None:
     url = f"http://127.0.0.1:{server.server_port}"
     embedded = EmbeddedSageMaker(state, url, region)
     routes.append(Application(embedded))
+    stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        # shutdown() waits for serve_forever(), which this very thread is in.
-        signal.signal(number, lambda *_: threading.Thread(target=server.shutdown, daemon=True).start())
+        signal.signal(number, lambda *_: stop.set())
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     ready = state / "server.json"
     ready.with_suffix(".new").write_text(json.dumps({"pid": os.getpid(), "url": url, "region": region}))
     ready.with_suffix(".new").rename(ready)
     logger.info("the embedded SageMaker answers at %s, state in %s", url, state)
-    try:
-        server.serve_forever()
-    finally:
-        ready.unlink(missing_ok=True)
-        embedded.close()
-        lock.close()
+    stop.wait()
+    embedded.stop_all()
+    server.shutdown()
+    ready.unlink(missing_ok=True)
+    embedded.store.close()
+    lock.close()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

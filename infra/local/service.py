@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 import botocore.session
 from botocore import xform_name
 from botocore.model import ServiceModel, Shape
+from botocore.utils import parse_timestamp
 from botocore.validate import ParamValidator
 from werkzeug.wrappers import Request, Response
 
@@ -58,7 +60,7 @@ class Service:
         self._operations.append(operations)
 
     def call(self, action: str, request: Record) -> Record:
-        """Carry out one action.
+        """Carry out one action and answer what the service model says that it answers.
 
         Raises ``ServiceError`` with ``ValidationException`` where the request breaks the service model, and with
         ``UnsupportedOperation`` where the action exists on AWS and not here.
@@ -68,11 +70,11 @@ class Service:
         method = self._method(xform_name(action))
         if method is None:
             refuse(f"{action} is not supported by the embedded SageMaker.", "UnsupportedOperation")
-        shape = self.model.operation_model(action).input_shape
-        if shape is not None:
-            check(request, shape)
+        operation = self.model.operation_model(action)
+        if operation.input_shape is not None:
+            check(request, operation.input_shape)
         answer: Record = method(request) or {}
-        return answer
+        return _shown(answer, operation.output_shape)
 
     def _method(self, name: str) -> Any:
         found = (getattr(operations, name, None) for operations in self._operations)
@@ -99,27 +101,15 @@ def _json_response(body: Record, status: int) -> Response:
 
 
 def check(request: Record, shape: Shape) -> None:
-    """Hold a request against its shape: members, types and ranges by botocore, enums and patterns here.
+    """Hold a request against its shape: members, types and lower bounds by botocore, the rest here.
 
     Raises ``ServiceError`` (``ValidationException``) that lists every violation, worded as AWS words them.
     """
-    report = ParamValidator().validate(_with_times(request, shape), shape)
+    report = ParamValidator().validate(request, shape)
     problems = [report.generate_report()] if report.has_errors() else list(_violations(request, shape, ""))
     if problems:
         plural = "s" if len(problems) > 1 else ""
         refuse(f"{len(problems)} validation error{plural} detected: {'; '.join(problems)}")
-
-
-def _with_times(value: Any, shape: Shape) -> Any:
-    """Leave time stamps out of botocore's check: on the wire they are numbers, which it accepts only as text."""
-    if shape.type_name == "structure" and isinstance(value, dict):
-        members = shape.members
-        return {
-            key: _with_times(item, members[key]) if key in members else item
-            for key, item in value.items()
-            if key not in members or members[key].type_name != "timestamp"
-        }
-    return value
 
 
 def _violations(value: Any, shape: Shape, where: str) -> Iterator[str]:
@@ -133,18 +123,21 @@ def _violations(value: Any, shape: Shape, where: str) -> Iterator[str]:
     elif shape.type_name == "map":
         for key, item in value.items():
             yield from _violations(item, shape.value, f"{where}.{key}")
-    elif shape.type_name == "string":
-        rule = _broken_rule(value, shape)
-        if rule:
-            yield f"Value '{value}' at '{where}' failed to satisfy constraint: {rule}"
+    rule = _broken_rule(value, shape)
+    if rule:
+        yield f"Value '{value}' at '{where}' failed to satisfy constraint: {rule}"
 
 
-def _broken_rule(value: str, shape: Shape) -> str | None:
+def _broken_rule(value: Any, shape: Shape) -> str | None:
+    most = shape.metadata.get("max", math.inf)
+    if shape.type_name in ("string", "list", "map") and len(value) > most:
+        return f"Member must have length less than or equal to {most}"
+    if shape.type_name in ("integer", "long", "float", "double") and value > most:
+        return f"Member must have value less than or equal to {most}"
+    if shape.type_name != "string":
+        return None
     if shape.enum and value not in shape.enum:
         return f"Member must satisfy enum value set: [{', '.join(shape.enum)}]"
-    longest = shape.metadata.get("max")
-    if longest is not None and len(value) > longest:
-        return f"Member must have length less than or equal to {longest}"
     pattern = shape.metadata.get("pattern")
     if pattern and not _matches(pattern, value):
         return f"Member must satisfy regular expression pattern: {pattern}"
@@ -159,46 +152,66 @@ def _matches(pattern: str, value: str) -> bool:
         return True
 
 
-def public(record: Record) -> Record:
-    """Drop what is kept for ourselves (keys that start with an underscore)."""
-    return {key: value for key, value in record.items() if not key.startswith("_")}
+def _shown(answer: Record, shape: Shape | None) -> Record:
+    """Cut an answer down to what its shape has: records also hold what only this program needs."""
+    members = shape.members if shape is not None else {}
+    return {key: answer[key] for key in members if answer.get(key) is not None}
 
 
 def page(model: ServiceModel, action: str, request: Record, records: list[Record]) -> Record:
     """Answer a List action: filter, sort, cut to one page, and project to the summary's members.
 
     ``records`` come oldest first. The filters are the ones that List actions share; a summary's members are read from
-    the action's output shape.
+    the action's output shape, and so is which of them is its name, and which its status.
     """
     output = model.operation_model(action).output_shape
     summaries = next(name for name, shape in output.members.items() if shape.type_name == "list")
-    members = output.members[summaries].member.members
-    chosen = [record for record in records if _selected(record, request)]
+    shape = output.members[summaries].member
+    chosen = [record for record in records if _selected(record, request, list(shape.members))]
+    if request.get("SortBy") in ("Name", "Status"):
+        chosen.sort(key=lambda record: _ending(record, list(shape.members), request["SortBy"]))
     if request.get("SortOrder", "Descending") == "Descending":
         chosen.reverse()
-    start = int(request.get("NextToken", 0))
+    start = _position(request.get("NextToken", "0"))
     end = start + int(request.get("MaxResults", PAGE_SIZE))
-    answer: Record = {
-        summaries: [{key: record[key] for key in members if key in record} for record in chosen[start:end]]
-    }
+    answer: Record = {summaries: [_shown(record, shape) for record in chosen[start:end]]}
     if end < len(chosen):
         answer["NextToken"] = str(end)
     return answer
 
 
-def _selected(record: Record, request: Record) -> bool:
-    name = next((value for key, value in record.items() if key.endswith("Name")), "")
-    status = next((value for key, value in record.items() if key.endswith("Status")), None)
-    created = float(record.get("CreationTime") or record.get("StartTime") or 0.0)
-    after = float(request.get("CreationTimeAfter", request.get("CreatedAfter", "-inf")))
-    before = float(request.get("CreationTimeBefore", request.get("CreatedBefore", "inf")))
+def _position(token: str) -> int:
+    if not token.isdecimal():
+        refuse(f"NextToken '{token}' is not one that this server gave out.")
+    return int(token)
+
+
+def _ending(record: Record, members: list[str], suffix: str) -> str:
+    """Return the first member whose name ends so: ``ModelName`` for ``Name``."""
+    return next((str(record[key]) for key in members if key.endswith(suffix) and key in record), "")
+
+
+def _selected(record: Record, request: Record, members: list[str]) -> bool:
+    name = _ending(record, members, "Name")
+    approval = record.get("ModelApprovalStatus")
+    created: float = record.get("CreationTime", 0.0)
+    changed: float = record.get("LastModifiedTime", created)
     return (
         request.get("NameContains", "") in name
         and name.startswith(request.get("PipelineNamePrefix", ""))
-        and request.get("StatusEquals", status) == status
-        and request.get("ModelApprovalStatus", record.get("ModelApprovalStatus")) == record.get("ModelApprovalStatus")
-        and after <= created <= before
+        and request.get("StatusEquals") in (None, _ending(record, members, "Status"))
+        and request.get("ModelApprovalStatus") in (None, approval)
+        and _between(created, request, "CreationTimeAfter", "CreationTimeBefore")
+        and _between(created, request, "CreatedAfter", "CreatedBefore")
+        and _between(changed, request, "LastModifiedTimeAfter", "LastModifiedTimeBefore")
     )
+
+
+def _between(moment: float, request: Record, after: str, before: str) -> bool:
+    def bound(key: str, default: float) -> float:
+        return float(parse_timestamp(request[key]).timestamp()) if key in request else default
+
+    return bound(after, -math.inf) <= moment <= bound(before, math.inf)
 
 
 def now() -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,18 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        # A write-ahead log survives the death of the process at any moment; only a power cut could lose the last writes.
+        # A write-ahead log survives the death of the process at any moment; only a power cut could lose the last
+        # writes.
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute(
             "CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL,"
             " body TEXT NOT NULL, UNIQUE (kind, name))"
         )
+
+    def exclusive(self) -> AbstractContextManager[object]:
+        """Keep other threads out of the store for a block that reads, decides and writes."""
+        return self._lock
 
     def insert(self, kind: str, name: str, record: Record) -> bool:
         """Add a record; answers whether the name was free, and changes nothing if it was not."""

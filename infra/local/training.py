@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from infra.local import objects
 from infra.local.container import Container
-from infra.local.jobs import Job, JobContext, JobFailed, read_text, write_json
-from infra.local.service import now
+from infra.local.jobs import Job, JobContext, read_text, require, require_members, write_json
+from infra.local.service import now, refuse
 from infra.local.store import Record
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,28 @@ class TrainingJob(Job):
     def __init__(self, context: JobContext, request: Record) -> None:
         super().__init__(context, request)
         self._metrics: dict[str, float] = {}
+        self._patterns = {
+            definition["Name"]: _compiled(definition["Regex"])
+            for definition in self.specification.get("MetricDefinitions", [])
+        }
+
+    def refuse_unsupported(self) -> None:
+        """Refuse what is not a command with S3 channels."""
+        require_members("The request", self.request, "AlgorithmSpecification", "ResourceConfig")
+        require_members("AlgorithmSpecification", self.specification, "ContainerEntrypoint")
+        # Files that are streamed on AWS are copied here, which a script cannot tell; a pipe it could.
+        require("AlgorithmSpecification", self.specification, TrainingInputMode=("File", "FastFile"))
+        require("OutputDataConfig", self.request["OutputDataConfig"], CompressionType=("GZIP",))
+        for channel in self.request.get("InputDataConfig", []):
+            place, plain = f"Channel {channel['ChannelName']}", ("None",)
+            require_members(place, channel["DataSource"], "S3DataSource")
+            require(place, channel["DataSource"]["S3DataSource"], S3DataType=("S3Prefix", "ManifestFile"))
+            require(place, channel, InputMode=("File", "FastFile"), CompressionType=plain, RecordWrapperType=plain)
+
+    @property
+    def specification(self) -> Record:
+        """What runs: entry point, arguments and which metrics its log shows."""
+        return dict(self.request["AlgorithmSpecification"])
 
     @property
     def resources(self) -> Record:
@@ -81,14 +105,6 @@ class TrainingJob(Job):
             },
         )
 
-    def command(self) -> list[str]:
-        """Entry point and arguments, or what the image would run."""
-        specification = self.request["AlgorithmSpecification"]
-        entry = specification.get("ContainerEntrypoint")
-        if not entry:
-            raise JobFailed("ClientError: an image's own entry point cannot run here: set ContainerEntrypoint")
-        return [*entry, *specification.get("ContainerArguments", [])]
-
     def start_fields(self) -> Record:
         """When training began."""
         return {"TrainingStartTime": now(), "SecondaryStatus": "Training"}
@@ -102,9 +118,10 @@ class TrainingJob(Job):
         s3, container = self.context.client("s3"), self.containers[0]
         target = f"{self.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.job_name}/output"
         if checkpoints := self.request.get("CheckpointConfig"):
-            folder = container.path(checkpoints.get("LocalPath", "/opt/ml/checkpoints"))
-            objects.upload(s3, folder, checkpoints["S3Uri"])
-        if any(container.path("/opt/ml/output/data").iterdir()):
+            for each in self.containers:
+                folder = each.path(checkpoints.get("LocalPath", "/opt/ml/checkpoints"))
+                objects.upload(s3, folder, checkpoints["S3Uri"])
+        if any(container.path("/opt/ml/output/data").glob("*")):
             objects.upload_archive(s3, container.path("/opt/ml/output/data"), f"{target}/output.tar.gz")
         if not succeeded:
             return {}
@@ -117,10 +134,22 @@ class TrainingJob(Job):
 
     def read_line(self, line: str) -> None:
         """Keep the last value of each metric that the log shows (``MetricDefinitions``)."""
-        for definition in self.request["AlgorithmSpecification"].get("MetricDefinitions", []):
-            if match := re.search(definition["Regex"], line):
-                self._metrics[definition["Name"]] = float(match[1])
+        for name, pattern in self._patterns.items():
+            match = pattern.search(line)
+            if match is None or not pattern.groups:
+                continue
+            # A log may say "loss: nan" or "loss: -", which are no values of a metric.
+            with suppress(TypeError, ValueError):
+                if math.isfinite(value := float(match[1])):
+                    self._metrics[name] = value
 
     def failure_message(self, container: Container) -> str:
         """Return what the script left in ``/opt/ml/output/failure``."""
         return read_text(container, "/opt/ml/output/failure")
+
+
+def _compiled(regex: str) -> re.Pattern[str]:
+    try:
+        return re.compile(regex)
+    except re.error as error:
+        refuse(f"MetricDefinitions: '{regex}' is not a regular expression: {error}.")

@@ -12,7 +12,7 @@ import pytest
 from infra.local import control
 from pipeline.settings import DEFAULT_FILE, ROOT
 
-SMALL = {"tracks_per_class = 10": "tracks_per_class = 4", "frames_per_track = 10": "frames_per_track = 5"}
+SMALL = {"tracks_per_class = 16": "tracks_per_class = 4", "frames_per_track = 6": "frames_per_track = 5"}
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,19 @@ def test_the_endpoint_serves_it_and_answers_about_pictures(signs, first_run):
     described = signs.json("endpoint", "describe")
     assert described["EndpointStatus"] == "InService"
     assert described["ModelPackageArn"] == version["arn"]
-    (samples,) = signs.state.glob("runs/*/samples")
+    samples = next(signs.state.glob("runs/*/samples"))
     pictures = sorted(str(path) for path in samples.glob("*.png"))[:2]
     answers = signs.json("predict", *pictures)
     assert set(answers) == set(pictures)
     assert all(0 <= answer["class_id"] < 43 and len(answer["top"]) == 5 for answer in answers.values())
+
+
+def test_the_same_run_again_is_answered_by_the_cache(signs, first_run):
+    signs("run", *LOOSE)
+    steps = {step["name"]: step for step in signs.json("status")["steps"]}
+    assert {name for name, step in steps.items() if step["cached"]} == set(STEPS[:4])
+    assert steps["RegisterModel"]["detail"] == "version 2"
+    assert signs.json("endpoint", "describe")["ModelPackageArn"].endswith("/2")
 
 
 def test_what_is_no_picture_is_refused_by_the_model(signs, first_run, tmp_path):
@@ -74,18 +82,23 @@ def test_a_model_below_the_gate_is_neither_registered_nor_deployed(signs, first_
     names = [step["name"] for step in snapshot["steps"]]
     assert names == [*STEPS[:5], "QualityGateFailed"]
     assert "did not pass the quality gate" in snapshot["reason"]
-    assert len(signs.json("models", "list")) == 1
+    assert len(signs.json("models", "list")) == 2
     assert signs.json("endpoint", "describe")["EndpointConfigName"] == before["EndpointConfigName"]
 
 
-def test_a_rejected_version_stays_rejected_and_deploying_then_fails_loudly(signs, first_run):
-    assert "version 1 is Rejected" in signs("models", "reject", "1", "--reason", "a test")
-    (version,) = signs.json("models", "list")
-    assert (version["status"], version["description"]) == ("Rejected", "a test")
+def test_rejecting_the_newest_brings_back_the_one_before_it(signs, first_run):
+    assert "version 2 is Rejected" in signs("models", "reject", "2", "--reason", "a test")
+    newest, oldest = signs.json("models", "list")
+    assert (newest["status"], newest["description"], oldest["status"]) == ("Rejected", "a test", "Approved")
+    signs("deploy")
+    assert signs.json("endpoint", "describe")["ModelPackageArn"] == oldest["arn"]
+
+
+def test_without_an_approved_version_deploying_fails_loudly_and_the_endpoint_stays(signs, first_run):
+    signs("models", "reject", "1")
     assert "no version in traffic-signs is approved" in signs("deploy", code=3)
     assert signs.json("endpoint", "describe")["EndpointStatus"] == "InService"
     signs("models", "approve", "1")
-    signs("deploy")
 
 
 def test_an_endpoint_can_be_deleted_and_deployed_again(signs, first_run):

@@ -1,0 +1,78 @@
+"""The registry, models and configurations as boto3 sees them."""
+
+from __future__ import annotations
+
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from embedded_cloud import Cloud
+
+
+def test_the_registry_counts_versions_and_keeps_properties(cloud: Cloud) -> None:
+    group = f"group-{secrets.token_hex(4)}"
+    register = cloud.sagemaker.create_model_package
+    with pytest.raises(ClientError, match=group):
+        register(ModelPackageGroupName=group)
+    cloud.sagemaker.create_model_package_group(ModelPackageGroupName=group)
+    with pytest.raises(ClientError, match="already exists"):
+        cloud.sagemaker.create_model_package_group(ModelPackageGroupName=group)
+    first = register(ModelPackageGroupName=group, CustomerMetadataProperties={"seed": "1", "data": "x"})[
+        "ModelPackageArn"
+    ]
+    described = cloud.sagemaker.describe_model_package(ModelPackageName=first)
+    assert (described["ModelPackageVersion"], described["ModelApprovalStatus"]) == (1, "PendingManualApproval")
+    cloud.sagemaker.update_model_package(
+        ModelPackageArn=first,
+        ModelApprovalStatus="Approved",
+        ApprovalDescription="good",
+        CustomerMetadataProperties={"by": "me"},
+        CustomerMetadataPropertiesToRemove=["data"],
+    )
+    described = cloud.sagemaker.describe_model_package(ModelPackageName=first)
+    assert (described["ModelApprovalStatus"], described["ApprovalDescription"]) == ("Approved", "good")
+    assert described["CustomerMetadataProperties"] == {"seed": "1", "by": "me"}
+    second = register(ModelPackageGroupName=group)["ModelPackageArn"]
+    cloud.sagemaker.delete_model_package(ModelPackageName=second)
+    third = register(ModelPackageGroupName=group, ModelApprovalStatus="Rejected")["ModelPackageArn"]
+    assert third == f"{first[:-1]}3"
+
+    def listed(**request: Any) -> list[int]:
+        answer = cloud.sagemaker.list_model_packages(ModelPackageGroupName=group, **request)
+        return [summary["ModelPackageVersion"] for summary in answer["ModelPackageSummaryList"]]
+
+    assert listed() == [3, 1]
+    assert listed(ModelApprovalStatus="Approved") == [1]
+    with pytest.raises(ClientError) as refusal:
+        cloud.sagemaker.delete_model_package_group(ModelPackageGroupName=group)
+    assert refusal.value.response["Error"]["Code"] == "ConflictException"
+    for arn in (first, third):
+        cloud.sagemaker.delete_model_package(ModelPackageName=arn)
+    cloud.sagemaker.delete_model_package_group(ModelPackageGroupName=group)
+
+
+def test_a_refused_duplicate_changes_nothing(cloud: Cloud) -> None:
+    name = f"model-{secrets.token_hex(4)}"
+    request = {"ModelName": name, "PrimaryContainer": {"Image": "any"}}
+    arn = cloud.sagemaker.create_model(**request, Tags=[{"Key": "owner", "Value": "me"}])["ModelArn"]
+    with pytest.raises(ClientError, match="already existing model"):
+        cloud.sagemaker.create_model(**request, Tags=[{"Key": "owner", "Value": "you"}])
+    assert cloud.sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "owner", "Value": "me"}]
+    with pytest.raises(ClientError, match="Could not find model"):
+        cloud.sagemaker.create_endpoint_config(
+            EndpointConfigName=name, ProductionVariants=[{"VariantName": "v", "ModelName": "no-such-model"}]
+        )
+
+
+def test_versions_that_are_registered_at_once_are_all_different(cloud: Cloud) -> None:
+    group = f"group-{secrets.token_hex(4)}"
+    cloud.sagemaker.create_model_package_group(ModelPackageGroupName=group)
+
+    def register(_: int) -> str:
+        return str(cloud.sagemaker.create_model_package(ModelPackageGroupName=group)["ModelPackageArn"])
+
+    with ThreadPoolExecutor(8) as pool:
+        versions = [int(arn.rpartition("/")[2]) for arn in pool.map(register, range(24))]
+    assert sorted(versions) == list(range(1, 25))

@@ -1,0 +1,147 @@
+"""The server's process from outside: one a folder, loopback only, and nothing of it left when it has gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from embedded_cloud import step, wait_until
+
+from infra.local import control
+from infra.local.control import RunningServer, ServerError
+
+
+def status(url: str, **headers: str) -> int:
+    request = urllib.request.Request(url, headers={key.replace("_", "-"): value for key, value in headers.items()})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:1234", "[::1]:80", "LOCALHOST"])
+def test_this_machine_is_answered(embedded: RunningServer, host: str) -> None:
+    assert status(f"{embedded.url}/_local/health", Host=host) == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "127.0.0.1.evil.example:80"},
+        {"Host": "bucket.s3.amazonaws.com"},
+        # A page on the web that calls this machine by its right name gives itself away by its origin.
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+    ],
+)
+def test_other_hosts_and_pages_are_not(embedded: RunningServer, headers: dict[str, str]) -> None:
+    assert status(f"{embedded.url}/_local/health", **headers) == 403
+    assert status(f"{embedded.url}/", X_Amz_Target="SageMaker.ListPipelines", **headers) == 403
+
+
+def test_a_page_of_this_machine_may_call(embedded: RunningServer) -> None:
+    assert status(f"{embedded.url}/_local/health", Origin="http://localhost:8888") == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "code"),
+    [
+        ("SageMaker.MakeCoffee", b"{}", "UnknownOperationException"),
+        ("SageMaker.ListPipelines", b"{", "SerializationException"),
+        ("SageMaker.ListPipelines", b"[]", "ValidationException"),
+        ("SageMaker.ListHubs", b"{}", "UnsupportedOperation"),
+    ],
+)
+def test_malformed_calls_get_an_aws_answer(embedded: RunningServer, target: str, body: bytes, code: str) -> None:
+    request = urllib.request.Request(f"{embedded.url}/", body, {"X-Amz-Target": target}, method="POST")
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(request, timeout=10)
+    assert refusal.value.code == 400
+    assert f'"__type": "{code}"' in refusal.value.read().decode()
+
+
+def test_a_folder_has_one_server(embedded: RunningServer) -> None:
+    assert control.start(embedded.state, port=0, region="eu-central-1") == embedded
+    second = subprocess.run(
+        [sys.executable, "-m", "infra.local.server", "--state", str(embedded.state)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert second.returncode == 1
+    assert second.stderr == f"another embedded SageMaker already uses {embedded.state}\n"
+    assert control.find(embedded.state) == embedded
+
+
+def test_a_taken_port_is_named_with_a_way_out(embedded: RunningServer, tmp_path: Path) -> None:
+    port = int(embedded.url.rpartition(":")[2])
+    with pytest.raises(ServerError, match=f"^port {port} is in use by another program; choose another with [^\n]*$"):
+        control.start(tmp_path / "state", port=port, region="eu-central-1")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ServerError, match=f"^cannot write to {tmp_path}/file/state: [^\n]*$"):
+        control.start(tmp_path / "file" / "state", port=0, region="eu-central-1")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[RunningServer]:
+    """A server that a test may end as it likes."""
+    running = control.start(tmp_path / "state", port=0, region="eu-west-1")
+    yield running
+    control.stop(running.state)
+
+
+def client(server: RunningServer, service: str) -> Any:
+    return boto3.Session("local", "local", region_name=server.region).client(service, endpoint_url=server.url)
+
+
+def start_job(server: RunningServer, folder: Path) -> int:
+    """Start a job of ten minutes and return its process."""
+    script = f"trap 'echo stopped; exit 1' TERM; echo $$ > {folder}/pid; sleep 600 & wait"
+    arguments = step("job", script)["Arguments"]
+    client(server, "sagemaker").create_processing_job(ProcessingJobName="job", **arguments)
+    return int(wait_until(lambda: (folder / "pid").exists() and (folder / "pid").read_text(), bool))
+
+
+def running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_stopping_the_server_ends_its_jobs_first(own: RunningServer, tmp_path: Path) -> None:
+    assert control.find(own.state) == own
+    assert own.region == "eu-west-1"
+    pid = start_job(own, tmp_path)
+    assert control.stop(own.state)
+    assert not running(pid)
+    assert control.find(own.state) is None
+    assert not control.stop(own.state)
+    assert "Traceback" not in (own.state / "server.log").read_text()
+
+
+def test_a_killed_server_is_not_found_and_can_be_started_again(own: RunningServer, tmp_path: Path) -> None:
+    pid = start_job(own, tmp_path)
+    os.kill(own.pid, signal.SIGKILL)
+    wait_until(lambda: control.find(own.state), lambda found: found is None)
+    again = control.start(own.state, port=0, region="eu-west-1")
+    assert again.pid != own.pid
+    assert not running(pid), "a job of the killed server is still there"
+    with pytest.raises(ClientError, match="job"):
+        client(again, "sagemaker").describe_processing_job(ProcessingJobName="job")
