@@ -68,8 +68,9 @@ class StepCache:
         if kind not in ATTRIBUTES:
             return
         key = self._key(step["Name"], kind, arguments)
-        self._store.delete("StepCache", key)
-        self._store.insert("StepCache", key, {"Job": job, "PipelineExecutionArn": execution, "CreationTime": now()})
+        with self._store.exclusive():
+            self._store.delete("StepCache", key)
+            self._store.insert("StepCache", key, {"Job": job, "PipelineExecutionArn": execution, "CreationTime": now()})
 
     def _key(self, name: str, kind: str, arguments: Record) -> str:
         compared: dict[str, Any] = {attribute: arguments.get(attribute) for attribute in ATTRIBUTES[kind]}
