@@ -94,6 +94,7 @@ class Quickstart:
     """What a run on the synthetic data set changes."""
 
     epochs: Count
+    batch_size: Count
     minimum_accuracy: Share
     tracks_per_class: Count
     frames_per_track: Count

@@ -92,11 +92,15 @@ def _where(cloud: Cloud) -> str:
 
 
 def _presets(settings: Settings, data: str) -> dict[str, str]:
-    """Return what a run on the small synthetic set changes: fewer epochs, and a bound that its few pictures allow."""
+    """Return what a run on the small synthetic set changes: shorter training, and a bound that few pictures allow."""
     if data != "synthetic":
         return {}
     quick = settings.quickstart
-    return {"Epochs": str(quick.epochs), "MinimumAccuracy": str(quick.minimum_accuracy)}
+    return {
+        "Epochs": str(quick.epochs),
+        "BatchSize": str(quick.batch_size),
+        "MinimumAccuracy": str(quick.minimum_accuracy),
+    }
 
 
 def _changes(given: list[str] | None) -> dict[str, str]:

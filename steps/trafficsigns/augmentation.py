@@ -32,10 +32,10 @@ _COUNTERPARTS = (
 
 # Every amplitude is half the width of a uniform distribution around "no change".
 _ROTATION = math.radians(15)
-_SHIFT = 0.1  # of the side
-_SCALE = 0.15
-_SHEAR = 0.15
-_PERSPECTIVE = 0.1  # change of scale from one edge to the other
+_SHIFT = 0.12  # of the side
+_SCALE = 0.2
+_SHEAR = 0.2
+_PERSPECTIVE = 0.2  # change of scale from one edge to the other
 _GAIN = 0.15  # of each colour on its own: white balance; a common gain would be undone by the network's normalisation
 _GAMMA = 0.3  # in the exponent of 2
 _NOISE = 0.1  # of the image's own standard deviation: a night image survives less noise than one at noon

@@ -46,16 +46,27 @@ def fit_temperature(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int6
     return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded").x))
 
 
-class Classifier(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
+class Classifier:
     """A trained network with everything that lies between a client's bytes and its answer."""
 
     def __init__(self, network: keras.Model, names: Sequence[str], temperature: float) -> None:
-        super().__init__()
         self.network = network
         self._top = min(TOP, len(names))
         self._names = tf.constant(list(names))
         self._temperature = tf.constant(temperature, tf.float32)
         self.signature = tf.function(self.classify, [tf.TensorSpec([None], tf.string, name="image_bytes")])
+
+    def trackable(self) -> tf.Module:
+        """Return what ``tf.saved_model.save`` needs to find the weights.
+
+        These are TensorFlow's variables, not the Keras network that wraps them: of the wrappers TensorFlow would store
+        copies, and restore these instead of the variables that the signature reads. Python's loader sees through
+        that, TensorFlow Serving's does not, and its first request fails with "Could not find variable".
+        """
+        module = tf.Module()
+        module.weights = [variable.value for variable in self.network.weights]
+        module.classify = self.signature
+        return module
 
     def classify(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Answer for encoded images, string ``[n]``; any size, PNG, JPEG or GIF.
@@ -93,28 +104,28 @@ def require(handler: Path) -> None:
 def write_archive(classifier: Classifier, record: Mapping[str, Any], handler: Path, directory: Path) -> None:
     """Write what SageMaker packs as ``model.tar.gz`` and TensorFlow Serving opens: ``1/`` and ``code/inference.py``.
 
-    ``record`` becomes ``1/assets.extra/training.json``. Each part is written beside its place and then renamed. Raises
+    ``record`` becomes ``1/assets.extra/training.json``. The model is written beside its place and renamed last. Raises
     ``StepError`` if the endpoint's ``handler`` is missing, before anything is written.
     """
     require(handler)
     directory.mkdir(parents=True, exist_ok=True)
     part = directory / f".{_VERSION}.part"
     shutil.rmtree(part, ignore_errors=True)
-    tf.saved_model.save(classifier, str(part), signatures={"serving_default": classifier.signature})
+    tf.saved_model.save(classifier.trackable(), str(part), signatures={"serving_default": classifier.signature})
     extra = part / "assets.extra"
     extra.mkdir()
     (extra / "training.json").write_text(json.dumps(record, indent=2) + "\n")
     _write_warm_up(extra / "tf_serving_warmup_requests")
-    shutil.rmtree(directory / _VERSION, ignore_errors=True)
-    part.rename(directory / _VERSION)
     (directory / "code").mkdir(exist_ok=True)
     shutil.copyfile(handler, directory / "code" / "inference.py")
+    shutil.rmtree(directory / _VERSION, ignore_errors=True)
+    part.rename(directory / _VERSION)
 
 
 def _write_warm_up(path: Path) -> None:
     # TensorFlow Serving answers this request to itself before it calls the model available, so that no client pays for
     # the first call. It is a tensorflow.serving.PredictionLog (apis/prediction_log.proto), put together by hand because
-    # its Python classes come only with a package that pins a TensorFlow of its own.
+    # for its Python classes the training image would need one more package.
     image = tf.io.encode_png(tf.zeros((images.SIDE, images.SIDE, 3), tf.uint8))
     tensor = tf.make_tensor_proto([image.numpy()], tf.string, [1])
     named_input = _field(1, b"image_bytes") + _field(2, tensor.SerializeToString(deterministic=True))

@@ -14,11 +14,14 @@ from keras import layers
 
 from trafficsigns.images import SIDE
 
-_BLOCKS = ((32, 5), (64, 5), (128, 3))
-"""Filters and kernel side of the multi-scale network's three convolutions."""
+_BLOCKS = ((32, 5), (64, 5), (128, 3), (128, 3))
+"""Filters and kernel side of the multi-scale network's convolutions."""
 
-_COARSEST = SIDE // 2 ** len(_BLOCKS)
-"""Side of the last block's feature map, to which the finer ones are pooled before they are joined."""
+_JOINED_SIDE = 4
+"""Largest side of a feature map that the classifier sees; larger ones are pooled to it."""
+
+_MOMENTUM = 0.9
+"""Of the averages that batch normalisation keeps: quick enough for a run of a few hundred steps."""
 
 
 class Standardise(layers.Layer):  # type: ignore[misc]  # Keras ships no types
@@ -53,7 +56,7 @@ def lenet5(classes: int) -> keras.Model:
 def multiscale(classes: int) -> keras.Model:
     """Build a LeNet whose classifier sees the features of every scale: below one million parameters.
 
-    A learned 1x1 colour transform, then three blocks of convolution, max pooling, batch normalisation and ReLU.
+    A learned 1x1 colour transform, then four blocks of convolution, max pooling, batch normalisation and ReLU.
 
     Sources: Sermanet and LeCun, "Traffic sign recognition with multi-scale convolutional networks", IJCNN 2011
     (features of all scales into the classifier); Mishkin et al., "Systematic evaluation of CNN advances on the
@@ -65,12 +68,12 @@ def multiscale(classes: int) -> keras.Model:
     scales = []
     for filters, kernel in _BLOCKS:
         x = _block(x, filters, kernel)
-        coarse = layers.MaxPooling2D(x.shape[1] // _COARSEST)(x) if x.shape[1] > _COARSEST else x
+        coarse = layers.MaxPooling2D(x.shape[1] // _JOINED_SIDE)(x) if x.shape[1] > _JOINED_SIDE else x
         scales.append(layers.Flatten()(coarse))
-    x = layers.Dropout(0.4)(layers.Concatenate()(scales))
+    x = layers.Dropout(0.5)(layers.Concatenate()(scales))
     x = layers.Dense(128, use_bias=False)(x)
-    x = layers.ReLU()(layers.BatchNormalization()(x))
-    x = layers.Dropout(0.4)(x)
+    x = layers.ReLU()(layers.BatchNormalization(momentum=_MOMENTUM)(x))
+    x = layers.Dropout(0.5)(x)
     return keras.Model(images, layers.Dense(classes, name="logits")(x), name="multiscale")
 
 
@@ -79,7 +82,7 @@ def _block(x: keras.KerasTensor, filters: int, kernel: int) -> keras.KerasTensor
     # scales that stay positive, the result is the same.
     x = layers.Conv2D(filters, kernel, padding="same", use_bias=False)(x)
     x = layers.MaxPooling2D(2)(x)
-    x = layers.BatchNormalization()(x)
+    x = layers.BatchNormalization(momentum=_MOMENTUM)(x)
     return layers.ReLU()(x)
 
 

@@ -91,6 +91,22 @@ def test_the_served_probabilities_are_those_of_the_network_at_its_temperature(se
     assert np.abs(answer["probabilities"] - expected).max() < 1e-6
 
 
+def test_a_graph_session_like_that_of_tensorflow_serving_answers_the_same(archive, serve):
+    encoded = [png(image) for image in photographs(3)]
+    session = tf.compat.v1.Session(graph=tf.Graph())
+    with session, session.graph.as_default():
+        signature = tf.compat.v1.saved_model.load(session, ["serve"], str(archive / "1")).signature_def[
+            "serving_default"
+        ]
+        outputs = {name: info.name for name, info in signature.outputs.items()}
+        answer = session.run(outputs, {signature.inputs["image_bytes"].name: encoded})
+        with pytest.raises(tf.errors.InvalidArgumentError, match="image_bytes is empty"):
+            session.run(outputs, {signature.inputs["image_bytes"].name: []})
+    expected = serve(*encoded)
+    np.testing.assert_allclose(answer["probabilities"], expected["probabilities"], atol=1e-6)
+    np.testing.assert_array_equal(answer["top_class_names"], expected["top_class_names"])
+
+
 def test_names_ids_and_ranks_tell_the_same_story(serve):
     answer = serve(*[png(image) for image in photographs(6)])
     order = np.argsort(-answer["probabilities"], axis=1)[:, :5]

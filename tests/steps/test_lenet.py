@@ -16,7 +16,7 @@ def test_multiscale_stays_below_a_million_parameters_and_joins_every_scale():
     network = lenet.build("multiscale", 43)
     assert network.count_params() < 1_000_000
     joined = next(layer for layer in network.layers if "concatenate" in layer.name)
-    assert len(joined.input) == 3
+    assert len(joined.input) == 4
 
 
 @pytest.mark.parametrize("architecture", lenet.ARCHITECTURES)
