@@ -4,7 +4,8 @@
 The step converges instead of obeying: it looks at the registry and the endpoint, not at who asked, so a repeated or
 late request ends the same. After the update it compares the served configuration with the one that it asked for, and
 sends the golden pictures, whose answers evaluation wrote down. If they come back different, the old configuration is
-put back, the version is rejected with the reason, and the step fails.
+put back, the version is rejected with the reason, and the step fails. A version that serves already is asked too, but
+nothing is changed: the step only fails.
 
 Talks to AWS with the ordinary credential chain, or to whatever AWS_ENDPOINT_URL names.
 """
@@ -39,6 +40,14 @@ PROBABILITY_TOLERANCE = 0.01
 
 WAIT_SECONDS = 1800
 POLL_SECONDS = 2.0
+
+
+HEALTH_CHECK = "health check"
+"""Stands in an endpoint's reason for failing when its model did not start, and not for want of quota or rights."""
+
+
+class Unfit(StepError):
+    """A version that cannot serve, or does not answer as it did in evaluation: the fault is its own."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +95,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(target: Target, region: str | None, output_dir: Path) -> None:
+    output_dir.mkdir(parents=True, exist_ok=True)
     try:
         session = boto3.Session(region_name=region)
         outcome = Deployment(session, target).converge()
     except (ClientError, BotoCoreError) as error:
         raise StepError(f"AWS refused: {error}") from error
-    output_dir.mkdir(parents=True, exist_ok=True)
     (output_dir / "deployment.json").write_text(json.dumps(outcome, indent=1))
     logger.info("endpoint %s serves version %s", target.endpoint, outcome["ModelPackageVersion"])
 
@@ -110,26 +119,42 @@ class Deployment:
 
         Raises ``StepError`` when there is no approved version, or the new one does not prove itself.
         """
-        serving = self._settled()
+        described = self._wait()
         package = self._newest_approved()
+        version = package["ModelPackageVersion"]
+        golden = self._golden(package)
         config = self._configuration(package)
-        outcome = {
+        if described is not None and described["EndpointStatus"] == "Failed":
+            # It serves nothing, and AWS lets it be deleted and no more.
+            self._delete()
+            described = None
+        serving = None if described is None else str(described["EndpointConfigName"])
+        if serving == config:
+            logger.info("endpoint %s already serves version %s", self._target.endpoint, version)
+            self._prove(golden)
+        elif not self._change(config, first=serving is None):
+            logger.info("endpoint %s is changed by somebody else", self._target.endpoint)
+            return self.converge()
+        else:
+            self._try_out(package, golden, config, serving)
+        return {
             "EndpointName": self._target.endpoint,
             "EndpointConfigName": config,
             "ModelPackageArn": package["ModelPackageArn"],
-            "ModelPackageVersion": package["ModelPackageVersion"],
+            "ModelPackageVersion": version,
         }
-        if serving == config:
-            logger.info("endpoint %s already serves version %s", self._target.endpoint, package["ModelPackageVersion"])
-            return outcome
-        self._roll_out(config, first=serving is None)
+
+    def _try_out(self, package: dict[str, Any], golden: list[dict[str, Any]], config: str, old: str | None) -> None:
+        """Wait for the update to ``config`` and prove it, or go back to the ``old`` configuration."""
         try:
-            self._prove(package)
-        except StepError as error:
-            self._put_back(serving)
-            self._reject(package, str(error))
+            self._arrive(config)
+            self._prove(golden)
+        except (StepError, ClientError, BotoCoreError) as error:
+            # Whatever kept it from proving itself: nothing unproved may serve.
+            self._put_back(config, old)
+            if isinstance(error, Unfit):
+                self._reject(package, str(error))
             raise
-        return outcome
 
     def _newest_approved(self) -> dict[str, Any]:
         pages = self._sagemaker.get_paginator("list_model_packages").paginate(
@@ -142,18 +167,8 @@ class Deployment:
         package: dict[str, Any] = self._sagemaker.describe_model_package(ModelPackageName=newest["ModelPackageArn"])
         return package
 
-    def _settled(self) -> str | None:
-        """Wait until nobody changes the endpoint, and return the configuration that it serves, if any.
-
-        One that failed when it was created serves nothing and can only be deleted.
-        """
-        described = self._wait()
-        if described is not None and described["EndpointStatus"] == "Failed":
-            self._sagemaker.delete_endpoint(EndpointName=self._target.endpoint)
-            return None
-        return None if described is None else str(described["EndpointConfigName"])
-
     def _wait(self) -> dict[str, Any] | None:
+        """Wait until nobody changes the endpoint, and describe it; ``None`` where there is none."""
         deadline = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < deadline:
             try:
@@ -196,29 +211,63 @@ class Deployment:
         )
         return name
 
-    def _roll_out(self, config: str, first: bool) -> None:
+    def _change(self, config: str, first: bool) -> bool:
+        """Begin to serve a configuration; answers whether that was possible, or another job was faster."""
         change = self._sagemaker.create_endpoint if first else self._sagemaker.update_endpoint
-        change(EndpointName=self._target.endpoint, EndpointConfigName=config)
+        try:
+            change(EndpointName=self._target.endpoint, EndpointConfigName=config)
+        except ClientError as error:
+            if "already existing" in str(error) or "in-progress" in str(error):
+                return False
+            raise
+        return True
+
+    def _arrive(self, config: str) -> None:
         described = self._wait()
         # A waiter is content with InService, which an endpoint is after a rollback too.
         if described is None or described["EndpointStatus"] != "InService" or described["EndpointConfigName"] != config:
-            reason = (described or {}).get("FailureReason", "it was deleted meanwhile")
-            raise StepError(f"endpoint {self._target.endpoint} does not serve {config}: {reason}")
+            reason = (described or {}).get("FailureReason", "it was deleted or changed meanwhile")
+            kind = Unfit if HEALTH_CHECK in reason else StepError
+            raise kind(f"endpoint {self._target.endpoint} does not serve {config}: {reason}")
 
-    def _prove(self, package: dict[str, Any]) -> None:
-        """Require the answers that evaluation wrote down for the golden pictures."""
-        prefix = package.get("CustomerMetadataProperties", {}).get(GOLDEN_KEY)
+    def _golden(self, package: dict[str, Any]) -> list[dict[str, Any]]:
+        """Fetch the golden pictures, each with its ``picture`` and the answer that evaluation wrote down.
+
+        Done before anything is changed: a version that cannot be proved is not tried.
+        """
+        arn, prefix = package["ModelPackageArn"], package.get("CustomerMetadataProperties", {}).get(GOLDEN_KEY)
         if not prefix:
-            raise StepError(f"{package['ModelPackageArn']} has no {GOLDEN_KEY} property: it cannot be proved to work")
+            raise StepError(f"{arn} has no property {GOLDEN_KEY}: it cannot be proved to work; reject it or set that")
+        try:
+            golden = [
+                {
+                    "file": str(row["file"]),
+                    "class_id": int(row["class_id"]),
+                    "class_name": str(row["class_name"]),
+                    "probability": float(row["probability"]),
+                    "picture": self._fetch(prefix, row["file"]),
+                }
+                for row in json.loads(self._fetch(prefix, "golden.json"))
+            ]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StepError(f"{prefix}/golden.json is not what steps/evaluate.py writes: {error!r}") from error
+        if not golden:
+            raise StepError(f"{prefix}/golden.json lists no picture: {arn} cannot be proved to work; reject it")
+        return golden
+
+    def _fetch(self, prefix: str, file: str) -> bytes:
         parsed = urlparse(prefix)
-        bucket, folder = parsed.netloc, parsed.path.strip("/")
-        golden = json.loads(self._s3.get_object(Bucket=bucket, Key=f"{folder}/golden.json")["Body"].read())
+        key = f"{parsed.path.strip('/')}/{file}"
+        content: bytes = self._s3.get_object(Bucket=parsed.netloc, Key=key)["Body"].read()
+        return content
+
+    def _prove(self, golden: list[dict[str, Any]]) -> None:
+        """Require the answers that evaluation wrote down for the golden pictures."""
         for expected in golden:
-            picture = self._s3.get_object(Bucket=bucket, Key=f"{folder}/{expected['file']}")["Body"].read()
-            answer = self._ask(picture)
-            same = answer["class_id"] == expected["class_id"]
-            if not same or abs(answer["probability"] - expected["probability"]) > PROBABILITY_TOLERANCE:
-                raise StepError(
+            answer = self._ask(expected["picture"])
+            near = abs(answer["probability"] - expected["probability"]) <= PROBABILITY_TOLERANCE
+            if answer["class_id"] != expected["class_id"] or not near:
+                raise Unfit(
                     f"{expected['file']}: the endpoint answers {answer['class_name']} ({answer['probability']:.3f}), "
                     f"evaluation said {expected['class_name']} ({expected['probability']:.3f})"
                 )
@@ -229,20 +278,31 @@ class Deployment:
             answer = self._runtime.invoke_endpoint(
                 EndpointName=self._target.endpoint, ContentType="image/png", Body=picture
             )
-            first: dict[str, Any] = json.loads(answer["Body"].read())["predictions"][0]
+            first = json.loads(answer["Body"].read())["predictions"][0]
+            return {
+                "class_id": int(first["class_id"]),
+                "class_name": str(first["class_name"]),
+                "probability": float(first["probability"]),
+            }
         except self._runtime.exceptions.ModelError as error:
-            raise StepError(f"the endpoint refuses a golden picture: {error}") from error
-        except (ValueError, KeyError, IndexError) as error:
-            raise StepError(f"the endpoint's answer to a golden picture cannot be read: {error!r}") from error
-        return first
+            raise Unfit(f"the endpoint refuses a golden picture: {error}") from error
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise Unfit(f"the endpoint's answer to a golden picture cannot be read: {error!r}") from error
 
-    def _put_back(self, config: str | None) -> None:
-        """Let the old configuration serve again; where there is none, nothing unproved may serve."""
-        if config is None:
-            self._sagemaker.delete_endpoint(EndpointName=self._target.endpoint)
+    def _put_back(self, config: str, old: str | None) -> None:
+        """Let the old configuration serve instead of ``config``; where there is none, nothing serves."""
+        described = self._wait()
+        if described is None or described["EndpointConfigName"] != config:
+            return
+        if old is None:
+            self._delete()
         else:
-            self._sagemaker.update_endpoint(EndpointName=self._target.endpoint, EndpointConfigName=config)
+            self._sagemaker.update_endpoint(EndpointName=self._target.endpoint, EndpointConfigName=old)
             self._wait()
+
+    def _delete(self) -> None:
+        self._sagemaker.delete_endpoint(EndpointName=self._target.endpoint)
+        self._wait()
 
     def _reject(self, package: dict[str, Any], reason: str) -> None:
         """Turn a version down, so that nothing deploys it once more."""

@@ -10,6 +10,7 @@ nothing is ever installed: the project's own environment holds the same versions
 
 from __future__ import annotations
 
+import importlib
 import os
 import runpy
 import subprocess
@@ -18,6 +19,9 @@ import tempfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+
+from trafficsigns import failures
+from trafficsigns.failures import StepError
 
 LOCAL_MARK = "SAGEMAKER_EMBEDDED"
 """Set by the embedded SageMaker for every job: the environment belongs to somebody."""
@@ -28,26 +32,27 @@ def main(argv: Sequence[str]) -> int:
     if not argv:
         sys.stderr.write("usage: entry.py SCRIPT [ARGUMENT ...]\n")
         return 2
-    script = Path(__file__).with_name(argv[0])
-    lock = script.with_name("requirements.txt")
-    missing = unmet(lock.read_text(encoding="utf-8")) if lock.is_file() else []
-    if missing and LOCAL_MARK in os.environ:
-        listed = ", ".join(entry.split()[0] for entry in missing)
-        return _fail(f"{argv[0]} needs {listed}, and this environment does not hold it: run make install")
-    if missing:
-        install(missing)
+    script = Path(__file__).parent / argv[0]
+    if status := failures.run(lambda: _prepare(script)):
+        return status
     sys.argv = [str(script), *argv[1:]]
-    sys.path.insert(0, str(script.parent))
     runpy.run_path(str(script), run_name="__main__")
     return 0
 
 
-def _fail(reason: str) -> int:
-    sys.stderr.write(f"{reason}\n")
-    folder = Path(os.environ.get("SM_OUTPUT_DIR", "/opt/ml/output"))
-    if folder.is_dir():
-        (folder / "message").write_text(reason, encoding="utf-8")
-    return 1
+def _prepare(script: Path) -> None:
+    if not script.is_file():
+        raise StepError(f"{script} does not exist: the step's code must hold it")
+    lock = script.with_name("requirements.txt")
+    missing = unmet(lock.read_text(encoding="utf-8")) if lock.is_file() else []
+    listed = ", ".join(entry.split()[0] for entry in missing)
+    if missing and LOCAL_MARK in os.environ:
+        raise StepError(f"{script.name} needs {listed}, and this environment does not hold it: run make install")
+    if missing:
+        try:
+            install(missing)
+        except subprocess.CalledProcessError as error:
+            raise StepError(f"pip could not install {listed} (exit code {error.returncode}): see its log") from error
 
 
 def unmet(lock: str) -> list[str]:
@@ -56,7 +61,8 @@ def unmet(lock: str) -> list[str]:
     Each is a whole entry, ``name==version`` with marker and hashes, as it stands in the list.
     """
     text = lock.replace("\\\n", " ")
-    entries = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    # A line that starts with a dash is an option of pip's, one with # a comment.
+    entries = [line.strip() for line in text.splitlines() if line.strip() and line.lstrip()[0] not in "#-"]
     return [entry for entry in entries if not _met(entry)]
 
 
@@ -66,7 +72,8 @@ def _met(entry: str) -> bool:
         return True
     name, _, version = requirement.strip().partition("==")
     try:
-        return metadata.version(name) == version
+        # Of a package with extras, what these bring is listed on its own.
+        return metadata.version(name.partition("[")[0]) == version
     except metadata.PackageNotFoundError:
         return False
 
@@ -83,18 +90,10 @@ def install(entries: Sequence[str]) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as lock:
         lock.write("\n".join(entries))
         lock.flush()
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--require-hashes",
-            "--no-deps",
-            "--no-input",
-            "-r",
-            lock.name,
-        ]
-        subprocess.run(command, check=True)
+        options = ["--require-hashes", "--no-deps", "--no-input", "--requirement", lock.name]
+        subprocess.run([sys.executable, "-m", "pip", "install", *options], check=True)
+    # The import system remembers what folders held.
+    importlib.invalidate_caches()
 
 
 if __name__ == "__main__":

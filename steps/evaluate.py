@@ -140,7 +140,7 @@ def write_golden(directory: Path, answers: Answers, test: TestSet) -> None:
 
 
 def write_samples(directory: Path, test: TestSet, classes: Sequence[str]) -> None:
-    """Write test images to try an endpoint with, drawn without a look at the answers, and ``samples.json``: the truth."""
+    """Write test images to try an endpoint with, drawn whatever the answers, and ``samples.json`` with the truth."""
     from trafficsigns import examples
 
     directory.mkdir()

@@ -8,20 +8,25 @@ Reads the three official zips (or what they unpack to) and writes, below the out
   test/         the official test images, encoded as PNG, as a client would send them
   manifest/     manifest.parquet: one row an image with what is known about it
 
-The same archive, fraction and seed give the same bytes.
+The same archive, fraction and seed give the same bytes. Outputs of an earlier run are replaced when all is written, and
+left as they are when anything fails.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import io
 import json
 import logging
+import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +34,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 from PIL import Image
 
-from trafficsigns import failures, images, records
+from trafficsigns import failures, images, manifest, records
 from trafficsigns.classes import CLASS_NAMES
 from trafficsigns.failures import StepError
 from trafficsigns.sources import Annotation, Archive, open_archive
@@ -40,14 +46,19 @@ from trafficsigns.splits import validation_tracks
 logger = logging.getLogger("preprocess")
 
 SPLITS = ("train", "validation", "test")
+MANIFEST = "manifest"
+FORMATS = ("PPM", "PNG", "JPEG")
+"""What is decoded; Pillow would otherwise try dozens of formats, some through outside programs."""
+
 Row = dict[str, Any]
-Pixels = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the step; returns the exit code."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    # What the imports made stays: looking through it for garbage, again and again, took a tenth of the time.
+    gc.freeze()
     return failures.run(
         lambda: preprocess(arguments.input_dir, arguments.output_dir, arguments.validation_fraction, arguments.seed)
     )
@@ -80,25 +91,55 @@ def _parser() -> argparse.ArgumentParser:
 def preprocess(input_dir: Path, output_dir: Path, validation_fraction: float, seed: int) -> None:
     """Write shards and manifest of the archive in ``input_dir``.
 
-    Raises ``StepError`` for an archive that cannot be read or a fraction outside (0, 1).
+    Raises ``StepError`` for an archive that cannot be read, a fraction outside (0, 1) or a negative seed.
     """
     if not 0 < validation_fraction < 1:
         raise StepError(f"--validation-fraction is {validation_fraction}: expected a number between 0 and 1")
+    if seed < 0:
+        raise StepError(f"--seed is {seed}: expected 0 or more")
     started = time.monotonic()
     archive = open_archive(input_dir)
-    annotations = archive.annotations()
+    by_split = _divide(archive.annotations(), validation_fraction, seed)
+    rows: list[Row] = []
+    with _replacing(output_dir) as folders:
+        for split, members in by_split.items():
+            count = records.write(_records(archive, members, split, seed, rows), folders[split])
+            logger.info("%s: %d of %d images, %.1f s", split, count, len(members), time.monotonic() - started)
+        (folders["train"] / "labels.json").write_text(json.dumps(CLASS_NAMES, indent=1))
+        # Named, because where no image can be decoded, no row has them all.
+        table = pd.DataFrame(rows, columns=manifest.COLUMNS).sort_values("file", ignore_index=True)
+        table.to_parquet(folders[MANIFEST] / manifest.FILE, index=False)
+
+
+def _divide(annotations: list[Annotation], validation_fraction: float, seed: int) -> dict[str, list[Annotation]]:
     validating = validation_tracks(annotations, validation_fraction, seed)
     by_split: dict[str, list[Annotation]] = {split: [] for split in SPLITS}
     for annotation in annotations:
         by_split["validation" if annotation.track in validating else annotation.split].append(annotation)
-    rows: list[Row] = []
-    for split, members in by_split.items():
-        count = records.write(_records(archive, members, split, seed, rows), output_dir / split)
-        logger.info("%s: %d of %d images, %.1f s", split, count, len(members), time.monotonic() - started)
-    (output_dir / "train" / "labels.json").write_text(json.dumps(CLASS_NAMES, indent=1))
-    (output_dir / "manifest").mkdir(parents=True, exist_ok=True)
-    manifest = pd.DataFrame(rows).sort_values("file", ignore_index=True)
-    manifest.to_parquet(output_dir / "manifest" / "manifest.parquet", index=False)
+    return by_split
+
+
+@contextmanager
+def _replacing(output_dir: Path) -> Iterator[dict[str, Path]]:
+    """Yield a passing folder for each output; their files take the outputs' places if nothing is raised.
+
+    Each lies inside the output it stands for: a job's outputs may be mounts, and nothing is renamed across mounts.
+    """
+    passing = {name: output_dir / name / ".partial" for name in (*SPLITS, MANIFEST)}
+    try:
+        for folder in passing.values():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        yield passing
+        for folder in passing.values():
+            # An earlier run may have left more shards than this one wrote.
+            for shard in folder.parent.glob("*.tfrecord"):
+                shard.unlink()
+            for file in folder.iterdir():
+                file.replace(folder.parent / file.name)
+    finally:
+        for folder in passing.values():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _records(
@@ -109,44 +150,48 @@ def _records(
     An image that cannot be decoded gets a row that says so and no record: validation, not this step, decides that such
     a set must not be trained on, because only there all offenders are known.
     """
+    resize = tf.function(images.resize, [tf.TensorSpec((None, None, 3), tf.uint8)])
     # A fixed, thorough shuffle here lets training get by with a small shuffle buffer.
     for index in np.random.default_rng([seed, SPLITS.index(split)]).permutation(len(annotations)):
         annotation = annotations[index]
         encoded = archive.read(annotation.file)
         try:
-            pixels = _decode(encoded)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            rows.append(_row(annotation, split, encoded, None, f"{type(error).__name__}: {error}"))
+            image = _decode(encoded)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            unknown = hashlib.sha256(encoded).hexdigest()
+            rows.append({**_annotated(annotation, split), "content": unknown, "error": _reason(error)})
             continue
-        rows.append(_row(annotation, split, encoded, pixels, None))
-        image = _png(pixels) if split == "test" else _to_side(pixels).tobytes()
-        yield records.example(image, annotation.class_id, annotation.track, annotation.file)
+        pixels = image.tobytes()
+        rows.append({**_annotated(annotation, split), **_measured(image, pixels), "error": None})
+        if split == "test":
+            stored = _png(image)
+        elif image.size == (images.SIDE, images.SIDE):
+            # Resizing would change nothing, and costs more than all the rest.
+            stored = pixels
+        else:
+            stored = resize(np.asarray(image)).numpy().tobytes()
+        yield records.example(stored, annotation.class_id, annotation.track, annotation.file)
 
 
-def _decode(encoded: bytes) -> Pixels:
-    with Image.open(io.BytesIO(encoded)) as image:
-        return np.asarray(image.convert("RGB"))
+def _decode(encoded: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+        return image.convert("RGB")
 
 
-def _to_side(pixels: Pixels) -> Pixels:
-    if pixels.shape[:2] == (images.SIDE, images.SIDE):
-        # Resizing would change nothing, and costs more than all the rest.
-        return pixels
-    resized: Pixels = images.resize(pixels).numpy()
-    return resized
+def _reason(error: Exception) -> str:
+    # Pillow names the buffer that it was given by its address in memory, which differs from run to run.
+    return f"{type(error).__name__}: {str(error).partition(' <_io')[0]}"
 
 
-def _png(pixels: Pixels) -> bytes:
+def _png(image: Image.Image) -> bytes:
     # No TensorFlow operation decodes PPM; PNG keeps every pixel.
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
-def _row(annotation: Annotation, split: str, encoded: bytes, pixels: Pixels | None, error: str | None) -> Row:
-    """Describe one image; brightness and contrast are mean and standard deviation of its luma, from 0 to 1."""
+def _annotated(annotation: Annotation, split: str) -> Row:
     left, top, right, bottom = annotation.roi
-    luma = None if pixels is None else pixels @ np.array([0.299, 0.587, 0.114]) / 255
     return {
         "file": annotation.file,
         "split": split,
@@ -158,13 +203,24 @@ def _row(annotation: Annotation, split: str, encoded: bytes, pixels: Pixels | No
         "roi_top": top,
         "roi_right": right,
         "roi_bottom": bottom,
-        "pixel_width": None if pixels is None else pixels.shape[1],
-        "pixel_height": None if pixels is None else pixels.shape[0],
-        "brightness": None if luma is None else float(luma.mean()),
-        "contrast": None if luma is None else float(luma.std()),
-        # Of the pixels where there are any: two files may hold the same picture in different wrappings.
-        "content": hashlib.sha256(encoded if pixels is None else pixels.tobytes()).hexdigest(),
-        "error": error,
+    }
+
+
+def _measured(image: Image.Image, pixels: bytes) -> Row:
+    """Describe an RGB image and its raw pixels.
+
+    ``brightness`` and ``contrast`` are mean and standard deviation of its luma (ITU-R BT.601, in 256 levels), from 0 to
+    1. They come from sums of whole numbers, in which no library's order of summing shows.
+    """
+    luma = np.frombuffer(image.convert("L").tobytes(), np.uint8).astype(np.int64)
+    size, total, squares = len(luma), int(luma.sum()), int(luma @ luma)
+    return {
+        "pixel_width": image.width,
+        "pixel_height": image.height,
+        "brightness": total / size / 255,
+        "contrast": math.sqrt(size * squares - total**2) / size / 255,
+        # Of the pixels, not of the file: two files may hold the same picture in different wrappings.
+        "content": hashlib.sha256(pixels).hexdigest(),
     }
 
 

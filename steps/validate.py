@@ -4,8 +4,8 @@
 Reads manifest.parquet as steps/preprocess.py writes it and writes, below the output folder:
 
   validation.json   what was expected and not met, with the first offending files
-  baseline.json     statistics of the training images that later traffic is compared with
   docs/             Great Expectations' data docs: open index.html
+  baseline.json     statistics of the training images that later traffic is compared with, if these are good
 
 Exit code 1, with the reasons, when an expectation of severity "critical" is not met; warnings are only reported.
 """
@@ -28,7 +28,7 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 import pandas as pd
 import pyarrow
 
-from trafficsigns import failures
+from trafficsigns import failures, manifest
 from trafficsigns.classes import CLASS_NAMES
 from trafficsigns.expectations import Finding, validate
 from trafficsigns.failures import StepError
@@ -68,27 +68,33 @@ def check(manifest_dir: Path, output_dir: Path) -> None:
     Raises ``StepError`` when the manifest cannot be read or a critical expectation is not met; the outcome is written
     in the second case too.
     """
-    manifest = _read(manifest_dir / "manifest.parquet")
+    rows = _read(manifest_dir / manifest.FILE)
     output_dir.mkdir(parents=True, exist_ok=True)
-    findings = validate(manifest, len(CLASS_NAMES), str(output_dir / "docs"))
+    findings = validate(rows, len(CLASS_NAMES), str(output_dir / "docs"))
     critical = [finding for finding in findings if finding.severity == "critical"]
-    outcome = {"success": not critical, "images": len(manifest), "findings": [asdict(finding) for finding in findings]}
+    outcome = {"success": not critical, "images": len(rows), "findings": [asdict(finding) for finding in findings]}
     _write(output_dir / "validation.json", outcome)
-    _write(output_dir / "baseline.json", baseline(manifest))
     for finding in findings:
         logger.info("%s: %s", finding.severity, finding)
+    # One of an earlier run would speak for other data.
+    (output_dir / "baseline.json").unlink(missing_ok=True)
     if critical:
         raise StepError(_summary(critical))
-    logger.info("%d images meet the expectations, %d warnings", len(manifest), len(findings))
+    _write(output_dir / "baseline.json", baseline(rows))
+    logger.info("%d images meet the expectations, %d warnings", len(rows), len(findings))
 
 
 def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise StepError(f"{path} does not exist: expected the manifest that steps/preprocess.py writes")
     try:
-        return pd.read_parquet(path)
-    except (pyarrow.ArrowException, ValueError) as error:
-        raise StepError(f"{path} is not a whole Parquet file: {error}") from error
+        rows = pd.read_parquet(path)
+    except (pyarrow.ArrowException, ValueError, OSError) as error:
+        raise StepError(f"{path} is not a whole Parquet file ({error}): run steps/preprocess.py again") from error
+    missing = [column for column in manifest.COLUMNS if column not in rows]
+    if missing:
+        raise StepError(f"{path} lacks the columns {', '.join(missing)}: was it written by steps/preprocess.py?")
+    return rows
 
 
 def _summary(critical: Sequence[Finding]) -> str:
@@ -96,9 +102,9 @@ def _summary(critical: Sequence[Finding]) -> str:
     return f"{count}: {'; '.join(map(str, critical))}"
 
 
-def baseline(manifest: pd.DataFrame) -> dict[str, Any]:
+def baseline(rows: pd.DataFrame) -> dict[str, Any]:
     """Summarise the training images: class shares, and quantiles of brightness and contrast (0 to 1)."""
-    train = manifest[manifest["split"] == "train"]
+    train = rows[rows["split"] == "train"]
     points = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]
     return {
         "images": len(train),

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import ast
 import base64
-import binascii
 import json
 import struct
 import zlib
@@ -42,6 +41,7 @@ except ImportError:
 MAGIC = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
 NPY_MAGIC = b"\x93NUMPY"
 PICTURE_TYPES = ("image/png", "image/jpeg", "image/jpg", "application/x-image", "application/octet-stream")
+SERVED = "image/png, image/jpeg, application/x-npy or application/json"
 # What curl and some clients say when nobody told them what they send.
 UNTOLD_TYPES = ("", "application/x-www-form-urlencoded")
 
@@ -66,7 +66,7 @@ def input_handler(data: Any, context: Any) -> str:
         raise HTTPError(
             "415 Unsupported Media Type",
             title="Unsupported Media Type",
-            description=f"{content_type} is not served; send a PNG or JPEG picture, application/x-npy or application/json",
+            description=f"{content_type} is not served: send {SERVED}",
         )
     return json.dumps({"instances": [{"b64": base64.b64encode(picture).decode()} for picture in pictures]})
 
@@ -109,7 +109,7 @@ def _picture(body: bytes) -> bytes:
 def _from_json(body: bytes) -> list[bytes]:
     try:
         instances = json.loads(body)["instances"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _bad_request(f'the body is not {{"instances": [...]}}: {type(error).__name__}: {error}') from error
     if not isinstance(instances, list) or not instances:
         raise _bad_request('"instances" must be a list of at least one picture')
@@ -120,13 +120,14 @@ def _from_instance(instance: Any) -> bytes:
     if isinstance(instance, dict) and isinstance(instance.get("b64"), str):
         try:
             return _picture(base64.b64decode(instance["b64"], validate=True))
-        except binascii.Error as error:
+        except ValueError as error:
             raise _bad_request(f"an instance's b64 is not base64: {error}") from error
     try:
-        rows = [b"".join(bytes(pixel) for pixel in row) for row in instance]
-        width = len(instance[0])
+        # The check comes first: bytes() of a number would make that many zeros.
         if not all(len(pixel) == 3 for row in instance for pixel in row):
             raise ValueError("a pixel has not three values")
+        rows = [b"".join(bytes(pixel) for pixel in row) for row in instance]
+        width = len(instance[0])
     except (TypeError, ValueError, KeyError, IndexError) as error:
         # Values other than whole numbers from 0 to 255 end here too: a picture scaled to 0..1 is not a black one.
         raise _bad_request(
@@ -136,9 +137,9 @@ def _from_instance(instance: Any) -> bytes:
 
 
 def _from_npy(body: bytes) -> list[bytes]:
-    """Read an .npy file (format versions 1 to 3) of one uint8 picture or several.
+    """Read an .npy file of one uint8 picture or several.
 
-    Source: numpy.lib.format, "Format Version 1.0".
+    Source: numpy.lib.format, "Format Version 1.0" to "Format Version 3.0".
     """
     if not body.startswith(NPY_MAGIC) or len(body) < 12:
         raise _bad_request("the body is not an .npy file")
@@ -146,16 +147,21 @@ def _from_npy(body: bytes) -> list[bytes]:
     try:
         (size,) = struct.unpack_from(size_format, body, 8)
         header = ast.literal_eval(body[start : start + size].decode("latin1"))
-        shape, kind, fortran = header["shape"], header["descr"], header["fortran_order"]
-    except (ValueError, SyntaxError, KeyError, TypeError, struct.error) as error:
+        shape, kind, fortran = list(header["shape"]), header["descr"], header["fortran_order"]
+    except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError, struct.error) as error:
+        # The last but one is how Python's parser gives up on deep nesting.
         raise _bad_request(f"the .npy header cannot be read: {error}") from error
-    if kind != "|u1" or fortran or len(shape) not in (3, 4) or shape[-1] != 3 or 0 in shape:
-        raise _bad_request(f"expected uint8 [height, width, 3] or [n, height, width, 3], got {kind} {list(shape)}")
+    natural = all(isinstance(length, int) and length > 0 for length in shape)
+    if kind != "|u1" or fortran or not natural or len(shape) not in (3, 4) or shape[-1] != 3:
+        order = "Fortran" if fortran else "C"
+        raise _bad_request(
+            f"expected |u1 [height, width, 3] or [n, height, width, 3] in C order, got {kind} {shape} in {order} order"
+        )
     count = shape[0] if len(shape) == 4 else 1
     height, width = shape[-3], shape[-2]
     pixels = body[start + size :]
     if len(pixels) != count * height * width * 3:
-        raise _bad_request(f"the .npy file is cut short: {len(pixels)} bytes of pixels for shape {list(shape)}")
+        raise _bad_request(f"the .npy file does not fit its shape {shape}: it holds {len(pixels)} bytes of pixels")
     stride = width * 3
     rows = [pixels[offset : offset + stride] for offset in range(0, len(pixels), stride)]
     return [_png(width, rows[i * height : (i + 1) * height]) for i in range(count)]
@@ -164,10 +170,11 @@ def _from_npy(body: bytes) -> list[bytes]:
 def _png(width: int, rows: list[bytes]) -> bytes:
     """Write rows of RGB bytes as a PNG file, lossless, so that arrays go the same way through the graph as pictures.
 
-    Source: PNG specification (W3C), sections 5 and 11. Raises ``HTTPError`` 400 when the rows differ in length.
+    Source: PNG specification (W3C), sections 5 and 11. Raises ``HTTPError`` 400 when the rows are empty or differ in
+    length.
     """
-    if any(len(row) != width * 3 for row in rows):
-        raise _bad_request("the rows of a picture differ in length")
+    if not width or any(len(row) != width * 3 for row in rows):
+        raise _bad_request("the rows of a picture are empty or differ in length")
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = zlib.crc32(kind + content)

@@ -47,12 +47,13 @@ class Finding:
 
 
 def measure(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Add what needs the whole set: in how many splits each content and each track stands."""
+    """Add what needs the whole set: in how many splits each content and each track stands, and a track's classes."""
     measured = manifest.copy()
     measured["content_splits"] = measured.groupby("content")["split"].transform("nunique")
     # An empty track means that the archive does not tell, not that all such images show one sign.
     tracks = measured["track"].where(measured["track"] != "", measured["file"])
     measured["track_splits"] = measured.groupby(tracks)["split"].transform("nunique")
+    measured["track_classes"] = measured.groupby(tracks)["class_id"].transform("nunique")
     return measured
 
 
@@ -90,6 +91,7 @@ def _labels(classes: int) -> list[Any]:
             column="class_id",
             value_set=known,
         ),
+        _critical(gxe.ExpectColumnValuesToBeInSet, "a track shows one class", column="track_classes", value_set=[1]),
         _critical(gxe.ExpectColumnValuesToBeInSet, "splits are known", column="split", value_set=list(SPLITS)),
     ]
 
@@ -197,9 +199,9 @@ def _finding(result: Any) -> Finding:
     files: Sequence[Any] = details.get("unexpected_index_list") or ()
     if "unexpected_count" in details:
         observed = f"{details['unexpected_count']} of {details['element_count']} images"
-    elif "observed_value" in details:
-        missing = sorted(set(config.kwargs["value_set"]) - set(details["observed_value"]))
-        observed = f"missing: {', '.join(map(str, missing))}"
+    elif "missing_count" in details:
+        listed = ", ".join(map(str, details["partial_missing_list"]))
+        observed = f"{details['missing_count']} missing: {listed}"
     else:
         observed = str(result.exception_info)[:300]
     offenders = tuple(str(entry["file"]) for entry in files[:OFFENDERS])

@@ -15,11 +15,13 @@ feature       content
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
 import tensorflow as tf
 
+from trafficsigns.failures import StepError
 from trafficsigns.images import SIDE
 
 SHARD_SIZE = 4096
@@ -51,21 +53,21 @@ def example(image: bytes, label: int, track: str, name: str) -> bytes:
 
 
 def write(records: Iterable[bytes], directory: Path) -> int:
-    """Write serialised records as shards ``00000.tfrecord``, ``00001.tfrecord``, ... and return how many records."""
+    """Write serialised records as shards ``00000.tfrecord``, ``00001.tfrecord``, ... and return how many records.
+
+    Raises ``StepError`` when the folder cannot be written.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    count, writer = 0, None
-    try:
-        for record in records:
-            if count % SHARD_SIZE == 0:
-                if writer is not None:
-                    writer.close()
-                writer = tf.io.TFRecordWriter(str(directory / f"{count // SHARD_SIZE:05d}.tfrecord"))
-            assert writer is not None
-            writer.write(record)
-            count += 1
-    finally:
-        if writer is not None:
-            writer.close()
+    remaining, count = iter(records), 0
+    while (first := next(remaining, None)) is not None:
+        path = directory / f"{count // SHARD_SIZE:05d}.tfrecord"
+        try:
+            with tf.io.TFRecordWriter(str(path)) as writer:
+                for record in itertools.chain([first], itertools.islice(remaining, SHARD_SIZE - 1)):
+                    writer.write(record)
+                    count += 1
+        except tf.errors.OpError as error:
+            raise StepError(f"{path} cannot be written: {error.message or type(error).__name__}") from error
     return count
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -56,6 +57,10 @@ class Archive(Protocol):
 class Files(Protocol):
     """Named files, in a zip or in a folder."""
 
+    @property
+    def place(self) -> Path:
+        """The zip or the folder."""
+
     def names(self) -> list[str]:
         """Return the names of all files, relative and with forward slashes."""
 
@@ -67,7 +72,7 @@ class ZippedFiles:
     """The files in one zip."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.place = path
         try:
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, EOFError) as error:
@@ -82,27 +87,28 @@ class ZippedFiles:
         try:
             return self._zip.read(name)
         except KeyError:
-            raise StepError(f"{self._path} does not hold {name}, which its annotations list") from None
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
-            raise StepError(f"{self._path}: {name} cannot be read ({error}): download the archive again") from error
+            raise StepError(f"{self.place} does not hold {name}, which its annotations list") from None
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+            # The last is how an encrypted member, or one packed by an unknown method, is refused.
+            raise StepError(f"{self.place}: {name} cannot be read ({error}): download the archive again") from error
 
 
 class UnpackedFiles:
     """The files below one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.place = folder
 
     def names(self) -> list[str]:
         """Return the names of all files."""
-        return sorted(path.relative_to(self._folder).as_posix() for path in self._folder.rglob("*") if path.is_file())
+        return sorted(path.relative_to(self.place).as_posix() for path in self.place.rglob("*") if path.is_file())
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes."""
         try:
-            return (self._folder / name).read_bytes()
+            return (self.place / name).read_bytes()
         except FileNotFoundError:
-            raise StepError(f"{self._folder} does not hold {name}, which its annotations list") from None
+            raise StepError(f"{self.place} does not hold {name}, which its annotations list") from None
 
 
 class OfficialArchive:
@@ -116,47 +122,63 @@ class OfficialArchive:
         self._train, self._test, self._labels = train, test, labels
 
     def annotations(self) -> list[Annotation]:
-        """Return every image's annotation, ordered by file."""
-        return sorted([*self._training(), *self._testing()])
+        """Return every image's annotation, ordered by file.
+
+        Raises ``StepError`` when a table is missing, broken or empty.
+        """
+        train, test = list(self._training()), list(self._testing())
+        for listed, files in ((train, self._train), (test, self._labels)):
+            if not listed:
+                raise StepError(f"{files.place}: the annotations list no image: download the archive again")
+        return sorted([*train, *test])
 
     def _training(self) -> Iterator[Annotation]:
         tables = [name for name in self._train.names() if name.startswith(_TRAIN_ROOT) and name.endswith(".csv")]
         if not tables:
-            raise StepError(f"the training images hold no {_TRAIN_ROOT}/CCCCC/GT-CCCCC.csv: is this the final stage?")
+            raise StepError(f"{self._train.place} holds no {_TRAIN_ROOT}/CCCCC/GT-CCCCC.csv: is this the final stage?")
         for table in sorted(tables):
-            folder = str(PurePosixPath(table).parent)
-            for row in _rows(self._train, table):
-                # A file is named TTTTT_FFFFF.ppm: its track within the class, and the frame.
-                track = f"{row['ClassId']}/{row['Filename'].partition('_')[0]}"
-                yield _annotation(row, f"{folder}/{row['Filename']}", "train", track, table)
+            yield from _table(self._train, table, str(PurePosixPath(table).parent), "train")
 
     def _testing(self) -> Iterator[Annotation]:
         table = next((name for name in self._labels.names() if PurePosixPath(name).name == _LABELS_FILE), None)
         if table is None:
-            raise StepError(f"the test labels hold no {_LABELS_FILE}")
-        for row in _rows(self._labels, table):
-            yield _annotation(row, f"{_TEST_ROOT}/{row['Filename']}", "test", "", table)
+            raise StepError(f"{self._labels.place} holds no {_LABELS_FILE}, the labels of the test images")
+        return _table(self._labels, table, _TEST_ROOT, "test")
 
     def read(self, file: str) -> bytes:
         """Return an image's encoded bytes."""
         return (self._train if file.startswith(_TRAIN_ROOT) else self._test).read(file)
 
 
-def _rows(files: Files, table: str) -> Iterator[dict[str, str]]:
+def _table(files: Files, table: str, folder: str, split: str) -> Iterator[Annotation]:
     text = files.read(table).decode("utf-8-sig", "replace")
     reader = csv.DictReader(io.StringIO(text), delimiter=";")
     missing = set(COLUMNS) - set(reader.fieldnames or ())
     if missing:
-        raise StepError(f"{table} lacks the columns {', '.join(sorted(missing))}: expected {';'.join(COLUMNS)}")
-    return reader
-
-
-def _annotation(row: dict[str, str], file: str, split: str, track: str, table: str) -> Annotation:
+        listed = ", ".join(sorted(missing))
+        raise StepError(f"{files.place}: {table} lacks the columns {listed}: expected {';'.join(COLUMNS)}")
     try:
-        width, height, left, top, right, bottom, class_id = (int(row[column]) for column in COLUMNS[1:])
-    except (ValueError, TypeError) as error:
-        raise StepError(f"{table}: the row of {row['Filename']} does not hold whole numbers: {error}") from error
-    return Annotation(file, split, class_id, track, width, height, (left, top, right, bottom))
+        for row in reader:
+            yield _annotation(row, folder, split)
+    except (ValueError, TypeError, csv.Error) as error:
+        raise StepError(f"{files.place}: {table}, line {reader.line_num}: {error}") from error
+
+
+def _annotation(row: dict[str, str], folder: str, split: str) -> Annotation:
+    """Read one row. Raises ``ValueError`` or ``TypeError`` for values that are missing or not what they should be."""
+    name = row["Filename"]
+    if not name or "/" in name or "\\" in name:
+        raise ValueError(f"{name!r} is not the name of a file in {folder}")
+    width, height, left, top, right, bottom, class_id = (int(row[column]) for column in COLUMNS[1:])
+    if class_id < 0:
+        raise ValueError(f"ClassId is {class_id}: expected 0 or more")
+    track = _track(folder, name) if split == "train" else ""
+    return Annotation(f"{folder}/{name}", split, class_id, track, width, height, (left, top, right, bottom))
+
+
+def _track(folder: str, name: str) -> str:
+    """Name the track of ``.../000CC/TTTTT_FFFFF.ppm``: ``CC/TTTTT``, since tracks are numbered within their class."""
+    return f"{folder.rpartition('/')[2].lstrip('0') or '0'}/{name.partition('_')[0]}"
 
 
 def open_archive(folder: Path) -> Archive:

@@ -1,0 +1,249 @@
+import hashlib
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from official import TEST, TRAIN, ppm
+from PIL import Image
+
+import preprocess
+from trafficsigns import images, records
+from trafficsigns.sources import open_archive
+
+SPLITS = ("train", "validation", "test")
+
+
+def run(archive, output, *options: str) -> int:
+    return preprocess.main(["--input-dir", str(archive), "--output-dir", str(output), *options])
+
+
+def digests(folder) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def manifest(output) -> pd.DataFrame:
+    return pd.read_parquet(output / "manifest" / "manifest.parquet")
+
+
+def refused(capsys, archive, output, *options: str) -> str:
+    """Require exit code 1, one line, and nothing written."""
+    before = digests(output) if output.is_dir() else {}
+    assert run(archive, output, *options) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert (digests(output) if output.is_dir() else {}) == before
+    return error
+
+
+@pytest.fixture(scope="module")
+def prepared(synthetic, tmp_path_factory):
+    output = tmp_path_factory.mktemp("prepared")
+    assert run(synthetic, output) == 0
+    return output
+
+
+def test_the_outputs_are_the_documented_ones(prepared):
+    assert set(digests(prepared)) == {
+        "train/00000.tfrecord",
+        "train/labels.json",
+        "validation/00000.tfrecord",
+        "test/00000.tfrecord",
+        "manifest/manifest.parquet",
+    }
+    labels = json.loads((prepared / "train" / "labels.json").read_text())
+    assert (len(labels), labels[14]) == (43, "Stop")
+
+
+def test_the_same_archive_and_seed_give_the_same_bytes(prepared, synthetic, tmp_path):
+    run(synthetic, tmp_path)
+    assert digests(tmp_path) == digests(prepared)
+
+
+def test_another_seed_gives_another_split(prepared, synthetic, tmp_path):
+    run(synthetic, tmp_path, "--seed", "8")
+    first, second = (set(m.loc[m["split"] == "validation", "track"]) for m in (manifest(prepared), manifest(tmp_path)))
+    assert first != second
+    assert len(first) == len(second) == 43
+
+
+def test_a_larger_fraction_validates_on_more_tracks(synthetic, tmp_path):
+    run(synthetic, tmp_path, "--validation-fraction", "0.6")
+    found = manifest(tmp_path)
+    assert found.loc[found["split"] == "validation", "track"].nunique() == 2 * 43
+
+
+def test_every_image_stands_in_the_shards_of_its_split_with_its_label(prepared, synthetic):
+    expected = {a.file: a for a in open_archive(synthetic).annotations()}
+    rows = manifest(prepared).set_index("file")
+    assert set(rows.index) == set(expected)
+    for split in SPLITS:
+        raw = tf.data.TFRecordDataset(records.shards(prepared / split)).as_numpy_iterator()
+        features = [tf.train.Example.FromString(record).features.feature for record in raw]
+        names = [feature["name"].bytes_list.value[0].decode() for feature in features]
+        assert sorted(names) == sorted(rows.index[rows["split"] == split])
+        for name, feature in zip(names, features, strict=True):
+            assert feature["label"].int64_list.value[0] == expected[name].class_id
+            assert feature["track"].bytes_list.value[0].decode() == expected[name].track
+
+
+def test_no_track_is_divided_and_each_class_keeps_one_for_training(prepared):
+    found = manifest(prepared)
+    tracks = found[found["track"] != ""].groupby("track")["split"].nunique()
+    assert (tracks == 1).all()
+    for split in SPLITS:
+        assert set(found.loc[found["split"] == split, "class_id"]) == set(range(43))
+
+
+def test_records_are_shuffled(prepared):
+    labels = [label for _, label in records.pixels(prepared / "train").as_numpy_iterator()]
+    assert labels != sorted(labels)
+
+
+def test_test_images_are_the_originals_pixel_for_pixel(prepared, synthetic):
+    archive = open_archive(synthetic)
+    for encoded, _, name in records.encoded(prepared / "test").as_numpy_iterator():
+        assert encoded.startswith(b"\x89PNG")
+        with Image.open(io.BytesIO(archive.read(name.decode()))) as original:
+            np.testing.assert_array_equal(images.decode(encoded).numpy(), np.asarray(original))
+
+
+def test_original_sizes_are_resized_by_the_function_that_serves(prepared, synthetic):
+    archive, seen = open_archive(synthetic), set()
+    for record in tf.data.TFRecordDataset(records.shards(prepared / "train")).take(60).as_numpy_iterator():
+        feature = tf.train.Example.FromString(record).features.feature
+        with Image.open(io.BytesIO(archive.read(feature["name"].bytes_list.value[0].decode()))) as original:
+            pixels = np.asarray(original)
+        seen.add(pixels.shape)
+        assert feature["image"].bytes_list.value[0] == images.resize(pixels).numpy().tobytes()
+    assert len(seen) > 20
+
+
+def test_images_of_the_networks_size_pass_unchanged(few, tmp_path):
+    files = few(classes=2)
+    run(files.zip(tmp_path / "zips"), tmp_path / "out")
+    raw = tf.data.TFRecordDataset(records.shards(tmp_path / "out" / "train")).as_numpy_iterator()
+    for record in raw:
+        feature = tf.train.Example.FromString(record).features.feature
+        content = files.train[feature["name"].bytes_list.value[0].decode()]
+        assert content.endswith(feature["image"].bytes_list.value[0])
+
+
+def test_an_unpacked_folder_gives_what_the_zips_give(few, tmp_path):
+    files = few(classes=3, size=(20, 25))
+    run(files.zip(tmp_path / "zips"), tmp_path / "a")
+    run(files.unpack(tmp_path / "folder"), tmp_path / "b")
+    assert digests(tmp_path / "a") == digests(tmp_path / "b") != {}
+
+
+def test_the_manifest_describes_the_pixels(few, tmp_path):
+    files = few(classes=1, tracks=2, frames=1, size=(16, 24))
+    checkers = np.zeros((16, 24, 3), np.uint8)
+    checkers[::2] = 255
+    files.test[f"{TEST}/00000.ppm"] = ppm(checkers)
+    red = np.full((16, 24, 3), (200, 0, 0), np.uint8)
+    files.train[f"{TRAIN}/00000/00000_00000.ppm"] = files.train[f"{TRAIN}/00000/00001_00000.ppm"] = ppm(red)
+    run(files.zip(tmp_path / "zips"), tmp_path / "out")
+    test, first, second = (row for _, row in manifest(tmp_path / "out").iterrows())
+    assert (test["pixel_width"], test["pixel_height"]) == (test["width"], test["height"]) == (24, 16)
+    assert (test["roi_left"], test["roi_top"], test["roi_right"], test["roi_bottom"]) == (1, 2, 23, 14)
+    assert (test["brightness"], test["contrast"]) == (0.5, 0.5)
+    # Luma weighs red with 0.299; it is rounded to one of 256 levels.
+    assert first["brightness"] == pytest.approx(0.299 * 200 / 255, abs=0.5 / 255)
+    assert first["contrast"] == 0
+    assert first["content"] == second["content"] == hashlib.sha256(red.tobytes()).hexdigest() != test["content"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"P6\n32 32\n255\n" + b"x" * 100, b"GIF89a", b"P6\n100000 100000\n255\nxx", b"\x89PNG\r\n\x1a\n"],
+    ids=["empty", "truncated", "another format", "huge", "broken png"],
+)
+def test_an_image_that_cannot_be_decoded_is_reported_and_not_recorded(content, few, tmp_path):
+    files = few(classes=1, tracks=3, frames=2)
+    name = f"{TRAIN}/00000/00001_00000.ppm"
+    files.train[name] = content
+    folder = files.zip(tmp_path / "zips")
+    for output in ("a", "b"):
+        assert run(folder, tmp_path / output) == 0
+    found = manifest(tmp_path / "a").set_index("file")
+    assert list(found.index[found["error"].notna()]) == [name]
+    names = [
+        tf.train.Example.FromString(record).features.feature["name"].bytes_list.value[0].decode()
+        for split in SPLITS
+        for record in tf.data.TFRecordDataset(records.shards(tmp_path / "a" / split)).as_numpy_iterator()
+    ]
+    assert sorted(names) == sorted(set(found.index) - {name})
+    # Pillow's words for it would hold an address in memory.
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+
+
+def test_outputs_of_an_earlier_run_are_replaced_whole(few, tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "SHARD_SIZE", 4)
+    run(few(classes=4).zip(tmp_path / "large"), tmp_path / "out")
+    small = few(classes=2).zip(tmp_path / "small")
+    run(small, tmp_path / "out")
+    run(small, tmp_path / "fresh")
+    assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["into nothing", "over an earlier run"])
+def test_a_run_that_breaks_off_leaves_everything_as_it_was(earlier, few, tmp_path, capsys):
+    output = tmp_path / "out"
+    if earlier:
+        run(few(classes=2).zip(tmp_path / "whole"), output)
+        assert len(digests(output)) == 5
+    files = few(classes=3)
+    # A test image: when it is found missing, the shards of both other splits are written.
+    del files.test[f"{TEST}/00002.ppm"]
+    error = refused(capsys, files.zip(tmp_path / "zips"), output)
+    assert f"does not hold {TEST}/00002.ppm, which its annotations list" in error
+
+
+@pytest.mark.parametrize("fraction", ["0", "1", "-0.2", "1.5", "nan"])
+def test_a_fraction_outside_its_bounds_is_refused(fraction, synthetic, tmp_path, capsys):
+    error = refused(capsys, synthetic, tmp_path / "out", f"--validation-fraction={fraction}")
+    assert error.startswith(f"--validation-fraction is {float(fraction)}: expected a number between 0 and 1")
+
+
+def test_a_negative_seed_is_refused(synthetic, tmp_path, capsys):
+    assert refused(capsys, synthetic, tmp_path / "out", "--seed=-1").startswith("--seed is -1")
+
+
+def test_an_archive_that_is_not_there_is_refused(tmp_path, capsys):
+    assert str(tmp_path / "absent") in refused(capsys, tmp_path / "absent", tmp_path / "out")
+
+
+def test_a_broken_table_is_refused(few, tmp_path, capsys):
+    files = few(classes=1)
+    files.edit("GT-final_test.csv", "00000.ppm;32", "00000.ppm;?")
+    error = refused(capsys, files.zip(tmp_path / "zips"), tmp_path / "out")
+    assert "GT-final_test.csv, line 2" in error
+
+
+def test_an_output_that_cannot_be_written_is_named(synthetic, tmp_path, capsys):
+    (tmp_path / "out").write_text("a file stands where the folder should")
+    assert str(tmp_path / "out") in refused(capsys, synthetic, tmp_path / "out")
+
+
+def test_labels_out_of_range_are_left_to_validation(few, tmp_path):
+    files = few(classes=2)
+    files.edit(f"{TRAIN}/00001/GT-00001.csv", ";1\r", ";99\r")
+    assert run(files.zip(tmp_path / "zips"), tmp_path / "out") == 0
+    assert set(manifest(tmp_path / "out")["class_id"]) == {0, 1, 99}
+
+
+def test_the_real_set_keeps_its_pixels_and_its_known_duplicates(real, tmp_path):
+    assert run(real, tmp_path) == 0
+    found = manifest(tmp_path)
+    assert found["error"].isna().all()
+    assert set(found["pixel_width"]) == set(found["pixel_height"]) == {32}
+    assert found["width"].max() > 100
+    track = set(found.loc[found["track"] == "14/00023", "content"])
+    assert found.loc[(found["split"] == "test") & found["content"].isin(track), "class_id"].tolist() == [14] * 8
+    archive = open_archive(real)
+    for encoded, _, name in records.encoded(tmp_path / "test").take(100).as_numpy_iterator():
+        assert archive.read(name.decode()).endswith(images.decode(encoded).numpy().tobytes())

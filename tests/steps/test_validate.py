@@ -1,0 +1,152 @@
+import json
+from urllib.parse import quote
+
+import pandas as pd
+import pytest
+from official import TRAIN
+
+import preprocess
+import validate
+
+
+def prepare(archive, output) -> None:
+    assert preprocess.main(["--input-dir", str(archive), "--output-dir", str(output)]) == 0
+
+
+def run(prepared, output) -> int:
+    return validate.main(["--manifest-dir", str(prepared / "manifest"), "--output-dir", str(output)])
+
+
+def outcome(output) -> dict:
+    return json.loads((output / "validation.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def prepared(synthetic, tmp_path_factory):
+    output = tmp_path_factory.mktemp("prepared")
+    prepare(synthetic, output)
+    return output
+
+
+def test_the_synthetic_set_is_good(prepared, tmp_path, capsys):
+    assert run(prepared, tmp_path) == 0
+    assert capsys.readouterr().err == ""
+    assert outcome(tmp_path)["success"] is True
+    assert outcome(tmp_path)["images"] == 43 * 8
+
+
+def test_the_documents_show_the_suite_and_its_results(prepared, tmp_path):
+    run(prepared, tmp_path)
+    docs = tmp_path / "docs"
+    (results,) = docs.glob("validations/**/*.html")
+    assert quote(str(results.relative_to(docs))) in (docs / "index.html").read_text()
+    assert "roi_right" in results.read_text()
+
+
+def test_the_baseline_describes_the_training_images_only(prepared, tmp_path):
+    run(prepared, tmp_path)
+    baseline = json.loads((tmp_path / "baseline.json").read_text())
+    manifest = pd.read_parquet(prepared / "manifest" / "manifest.parquet")
+    train = manifest[manifest["split"] == "train"]
+    assert baseline["images"] == len(train) == 43 * 4
+    assert baseline["class_shares"] == {str(class_id): pytest.approx(1 / 43) for class_id in range(43)}
+    middle = baseline["quantiles"]["brightness"]["0.5"]
+    assert (train["brightness"] < middle).mean() == pytest.approx(0.5, abs=0.01)
+    assert list(baseline["quantiles"]["contrast"].values()) == sorted(baseline["quantiles"]["contrast"].values())
+
+
+def test_the_known_duplicates_of_the_real_set_are_reported_and_do_not_stop_it(real, tmp_path):
+    prepare(real, tmp_path / "prepared")
+    manifest = pd.read_parquet(tmp_path / "prepared" / "manifest" / "manifest.parquet")
+    # The tolerance is a share of the whole set, of which this is a part.
+    assert len(manifest) > 4000
+    shared = manifest[manifest["split"] == "test"].merge(manifest[manifest["track"] == "14/00023"], on="content")
+    assert len(shared) == 8
+    run(tmp_path / "prepared", tmp_path / "out")
+    found = {finding["rule"]: finding for finding in outcome(tmp_path / "out")["findings"]}
+    assert found["no content stands in two splits"]["severity"] == "warning"
+    assert any("Final_Test" in file for file in found["no content stands in two splits"]["offenders"])
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["first run", "over a good run"])
+def test_bad_data_stops_the_run_with_the_reasons_and_no_baseline(earlier, prepared, few, tmp_path, capsys):
+    if earlier:
+        run(prepared, tmp_path / "out")
+    files = few(classes=43)
+    files.train[f"{TRAIN}/00007/00001_00000.ppm"] = b"P6\n32 32\n255\ncut"
+    files.edit(f"{TRAIN}/00002/GT-00002.csv", ";2\r", ";99\r")
+    prepare(files.zip(tmp_path / "zips"), tmp_path / "prepared")
+    capsys.readouterr()
+    assert run(tmp_path / "prepared", tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "every file can be decoded (1 of 301 images)" in error
+    assert f"{TRAIN}/00007/00001_00000.ppm" in error
+    assert "labels are classes 0 to 42 (1 of 301 images)" in error
+    assert outcome(tmp_path / "out")["success"] is False
+    rules = {finding["rule"] for finding in outcome(tmp_path / "out")["findings"]}
+    assert {"every file can be decoded", "labels are classes 0 to 42", "a track shows one class"} <= rules
+    assert (tmp_path / "out" / "docs" / "index.html").is_file()
+    assert not (tmp_path / "out" / "baseline.json").exists()
+
+
+def test_a_missing_class_stops_the_run(few, tmp_path, capsys):
+    prepare(few(classes=42).zip(tmp_path / "zips"), tmp_path / "prepared")
+    capsys.readouterr()
+    assert run(tmp_path / "prepared", tmp_path / "out") == 1
+    assert "every class has train images (1 missing: 42)" in capsys.readouterr().err
+
+
+def test_a_set_without_one_readable_image_stops_the_run(few, tmp_path, capsys):
+    files = few(classes=1)
+    for members in (files.train, files.test):
+        members.update({name: b"" for name in members if name.endswith(".ppm")})
+    prepare(files.zip(tmp_path / "zips"), tmp_path / "prepared")
+    capsys.readouterr()
+    assert run(tmp_path / "prepared", tmp_path / "out") == 1
+    assert "every file can be decoded (7 of 7 images)" in capsys.readouterr().err
+
+
+def test_warnings_do_not_stop_the_run(prepared, tmp_path, caplog):
+    manifest = pd.read_parquet(prepared / "manifest" / "manifest.parquet")
+    manifest.loc[0, "brightness"] = 0.001
+    (tmp_path / "manifest").mkdir()
+    manifest.to_parquet(tmp_path / "manifest" / "manifest.parquet")
+    with caplog.at_level("INFO"):
+        assert run(tmp_path, tmp_path / "out") == 0
+    (finding,) = outcome(tmp_path / "out")["findings"]
+    assert (finding["severity"], finding["offenders"]) == ("warning", [manifest.loc[0, "file"]])
+    assert "warning: images are neither black nor white" in caplog.text
+
+
+def broken_manifest(kind: str, prepared) -> bytes | None:
+    content = (prepared / "manifest" / "manifest.parquet").read_bytes()
+    return {"missing": None, "empty": b"", "truncated": content[:-100], "other": b"x" * 500}[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("missing", "does not exist: expected the manifest that steps/preprocess.py writes"),
+        ("empty", "is not a whole Parquet file"),
+        ("truncated", "is not a whole Parquet file"),
+        ("other", "is not a whole Parquet file"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read_is_one_line(kind, reason, prepared, tmp_path, capsys):
+    path = tmp_path / "manifest" / "manifest.parquet"
+    path.parent.mkdir()
+    if (content := broken_manifest(kind, prepared)) is not None:
+        path.write_bytes(content)
+    assert run(tmp_path, tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"{path} {reason}")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_manifest_with_other_columns_names_the_missing_ones(tmp_path, capsys):
+    (tmp_path / "manifest").mkdir()
+    pd.DataFrame({"file": ["a"], "label": [1]}).to_parquet(tmp_path / "manifest" / "manifest.parquet")
+    assert run(tmp_path, tmp_path / "out") == 1
+    assert "lacks the columns split, class_id, track" in capsys.readouterr().err
