@@ -23,14 +23,15 @@ python:
 .PHONY: install
 install: .venv/installed  ## build .venv from requirements/dev.txt
 
-# uv installs in seconds; where it cannot be had, pip does the same from the same list.
+# uv installs in seconds; where it cannot be had, pip does the same from the same list. Compiling pays for itself with the
+# first run: each of its jobs imports TensorFlow or Great Expectations in a process of its own.
 .venv/installed: requirements/dev.txt requirements/uv.txt pyproject.toml
 	@$(MAKE) --no-print-directory python
 	@echo "installing into .venv (about 2.5 GB, once)"
 	@rm -rf .venv && "$$(cat .python)" -m venv .venv && rm .python
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt || true
 	@if [ -x $(BIN)/uv ]; then \
-	  $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt && \
+	  $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt && \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .; \
 	else \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt && \

@@ -75,7 +75,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         write_samples(staging / "samples", test, model.classes)
         write_report(staging / "report.html", evaluation, answers, test)
         _write_json(staging / "evaluation.json", evaluation)
-    logger.info("the quality gate is %s: %s", "passed" if outcome.passed else "not passed", arguments.output_dir)
+    logger.info("the quality gate is %s", "passed" if outcome.passed else "not passed")
 
 
 def read_test_set(directory: Path) -> TestSet:

@@ -99,6 +99,11 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
+def say(text: str) -> None:
+    """Print text for people: never broken into lines here, so that addresses and paths can be copied."""
+    console.print(text, highlight=False, soft_wrap=True)
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON; times become ISO 8601."""
     console.print_json(json.dumps(value, default=str))

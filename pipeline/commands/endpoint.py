@@ -16,6 +16,7 @@ from pipeline.commands.common import (
     SettingsOption,
     console,
     print_json,
+    say,
     told,
 )
 from pipeline.settings import load
@@ -58,4 +59,4 @@ def delete(
     if not yes:
         typer.confirm(f"Delete endpoint {settings.endpoint}? Nothing will answer until a model is deployed", abort=True)
     endpoints.delete(place, settings.endpoint)
-    console.print(f"endpoint {settings.endpoint} deleted", highlight=False)
+    say(f"endpoint {settings.endpoint} deleted")

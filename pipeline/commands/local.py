@@ -13,8 +13,8 @@ from pipeline.commands.common import (
     JsonOption,
     PortOption,
     SettingsOption,
-    console,
     print_json,
+    say,
     told,
 )
 from pipeline.settings import load
@@ -28,8 +28,10 @@ def start(port: PortOption = None, settings_file: SettingsOption = DEFAULT_SETTI
     """Start the embedded SageMaker in the background, unless it runs."""
     settings = load(settings_file)
     running = clouds.start_local(settings.state_dir, settings.local.port if port is None else port, settings.region)
-    console.print(f"the embedded SageMaker answers at {running.url}", highlight=False)
-    console.print(f"other clients: export AWS_ENDPOINT_URL={running.url} AWS_REGION={running.region}", highlight=False)
+    say(f"the embedded SageMaker answers at {running.url}")
+    say("for other clients:")
+    say(f"export AWS_ENDPOINT_URL={running.url} AWS_DEFAULT_REGION={running.region}")
+    say("export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local")
 
 
 @app.command()
@@ -41,7 +43,7 @@ def stop(settings_file: SettingsOption = DEFAULT_SETTINGS) -> None:
         was_running = control.stop(settings.state_dir)
     except control.ServerError as error:
         raise CloudError(str(error)) from error
-    console.print("stopped" if was_running else "it did not run")
+    say("stopped" if was_running else "it did not run")
 
 
 @app.command()
@@ -53,8 +55,8 @@ def status(json_: JsonOption = False, settings_file: SettingsOption = DEFAULT_SE
     if json_:
         print_json(None if running is None else {"pid": running.pid, "url": running.url, "region": running.region})
     elif running is None:
-        console.print("the embedded SageMaker does not run")
+        say("the embedded SageMaker does not run")
     else:
-        console.print(f"runs at {running.url}, process {running.pid}, state in {running.state}", highlight=False)
+        say(f"runs at {running.url}, process {running.pid}, state in {running.state}")
     if running is None:
         raise typer.Exit(Exit.REFUSED)

@@ -18,6 +18,7 @@ from pipeline.commands.common import (
     SettingsOption,
     console,
     print_json,
+    say,
     told,
 )
 from pipeline.settings import load
@@ -41,7 +42,7 @@ def list_(
         print_json([asdict(version) for version in found])
         return
     if not found:
-        console.print("no model is registered yet: run `signs run`")
+        say("no model is registered yet: run `signs run`")
         return
     view = Table(title=settings.model_package_group, title_justify="left", expand=False)
     for heading in ("version", "status", "registered", "commit", "reason"):
@@ -109,4 +110,4 @@ def _decide(number: int, status: str, reason: str, cloud: CloudName, settings_fi
     place = clouds.connect(cloud, settings)
     found = registry.version(place, settings.model_package_group, number)
     registry.decide(place, found, status, reason)
-    console.print(f"version {number} is {status}", highlight=False)
+    say(f"version {number} is {status}")

@@ -24,6 +24,7 @@ from pipeline.commands.common import (
     SettingsOption,
     console,
     print_json,
+    say,
     told,
 )
 from pipeline.commands.views import ExecutionView, table
@@ -74,12 +75,12 @@ def run(
     parameters = {"ModelApprovalStatus": "Approved", **_presets(settings, data), **_changes(changes)}
     check(parameters)
     place = clouds.connect(cloud, settings, start=True, port=port)
-    console.print(f"{_where(place)}; bucket {place.bucket}", highlight=False)
+    say(f"{_where(place)}; bucket {place.bucket}")
     address = lifecycle.dataset(settings, place, data)
-    console.print(f"data set: {address}  ({time.monotonic() - begun:.0f} s)", highlight=False)
+    say(f"data set: {address}  ({time.monotonic() - begun:.0f} s)")
     definitions.upsert(settings, place)
     arn = lifecycle.start(settings, place, address, parameters)
-    console.print(f"pipeline {settings.training_pipeline} upserted and started  ({time.monotonic() - begun:.0f} s)")
+    say(f"pipeline {settings.training_pipeline} upserted and started  ({time.monotonic() - begun:.0f} s)")
     with ExecutionView(place, console) as view:
         snapshot = lifecycle.follow(place, arn, view)
     outcome = lifecycle.conclude(settings, place, snapshot)
@@ -116,28 +117,24 @@ def _changes(given: list[str] | None) -> dict[str, str]:
 def _print_outcome(outcome: Outcome, seconds: float) -> None:
     if outcome.metrics:
         metrics = outcome.metrics
-        console.print(
+        say(
             f"\ntest accuracy [bold]{metrics['accuracy']:.2%}[/] "
             f"(95 % interval {metrics['accuracy_lower']:.2%} to {metrics['accuracy_upper']:.2%}, "
             f"{metrics['images']:.0f} pictures), worst class recall {metrics['worst_class_recall']:.2%}, "
-            f"calibration error {metrics['expected_calibration_error']:.4f}",
-            highlight=False,
+            f"calibration error {metrics['expected_calibration_error']:.4f}"
         )
     if outcome.samples:
         console.print(_samples(outcome))
     if outcome.snapshot.status != "Succeeded":
-        console.print(f"[bold red]{outcome.snapshot.status}[/]: {escape(outcome.snapshot.reason)}", highlight=False)
+        say(f"[bold red]{outcome.snapshot.status}[/]: {escape(outcome.snapshot.reason)}")
     if outcome.report is not None:
-        console.print(f"report: {outcome.report}", highlight=False, soft_wrap=True)
+        say(f"report: {outcome.report}")
     if outcome.samples:
         picture = outcome.report.parent / "samples" / outcome.samples[0].file if outcome.report else ""
-        console.print(
-            f"next:   signs predict {picture}\n        signs models list\n        signs endpoint describe\n"
-            "        signs local stop",
-            highlight=False,
-            soft_wrap=True,
-        )
-    console.print(f"{seconds:.0f} s in all", highlight=False)
+        say(f"next:   signs predict {picture}")
+        for command in ("models list", "endpoint describe", "local stop"):
+            say(f"        signs {command}")
+    say(f"{seconds:.0f} s in all")
 
 
 def _samples(outcome: Outcome) -> Table:
@@ -182,7 +179,7 @@ def upsert(
     if json_:
         print_json({"PipelineArns": arns})
     for arn in [] if json_ else arns:
-        console.print(f"upserted {arn}", highlight=False)
+        say(f"upserted {arn}")
 
 
 @told
@@ -201,7 +198,7 @@ def start(
     if json_:
         print_json({"PipelineExecutionArn": arn})
     else:
-        console.print(f"started {arn}", highlight=False)
+        say(f"started {arn}")
     if wait:
         with ExecutionView(place, console) as view:
             snapshot = lifecycle.follow(place, arn, view)
@@ -239,7 +236,7 @@ def status(
         lines = {step.name: (executions.log(place, step, last=1) or [""])[-1] for step in snapshot.steps}
         console.print(table(snapshot, lines))
         if snapshot.reason:
-            console.print(f"[bold red]{snapshot.status}[/]: {escape(snapshot.reason)}", highlight=False)
+            say(f"[bold red]{snapshot.status}[/]: {escape(snapshot.reason)}")
     if snapshot.status in ("Failed", "Stopped"):
         raise typer.Exit(_exit_code(snapshot))
 
@@ -273,7 +270,7 @@ def stop(
     place = clouds.connect(cloud, settings)
     arn = executions.find(place, settings.training_pipeline, execution)
     executions.stop(place, arn)
-    console.print(f"stopping {arn}", highlight=False)
+    say(f"stopping {arn}")
 
 
 @told

@@ -64,7 +64,10 @@ class ExecutionView:
             if step.status != self._told.get(step.name, "Waiting"):
                 note = step.reason or step.detail or self._lines.get(step.name, "")
                 self._console.print(
-                    f"{step.name:<18} {step.status:<10} {duration(step):>7}  {note}", markup=False, highlight=False
+                    f"{step.name:<18} {step.status:<10} {duration(step):>7}  {note}",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
                 )
 
 
