@@ -29,7 +29,8 @@ install: .venv/installed  ## build .venv from requirements/dev.txt
 	@$(MAKE) --no-print-directory python
 	@echo "installing into .venv (about 2.5 GB, once)"
 	@rm -rf .venv && "$$(cat .python)" -m venv .venv && rm .python
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt || true
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt \
+	  || echo "uv cannot be had here; pip takes its place, and a few minutes longer"
 	@if [ -x $(BIN)/uv ]; then \
 	  $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt && \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .; \

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import typer
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, EndpointConnectionError
 from rich.console import Console
+from rich.markup import escape
 
 from pipeline import clouds, datasets, endpoints, executions, parameters, registry, settings
 
@@ -93,7 +94,8 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
             reason = f"no answer any more from {error.kwargs['endpoint_url']}: {LOST}"
         except BotoCoreError as error:
             reason = f"the cloud cannot be reached: {error}"
-        errors.print(f"[bold red]signs:[/] {' '.join(reason.split())}", soft_wrap=True, highlight=False)
+        # Escaped, because a reason may hold [brackets] of its own.
+        errors.print(f"[bold red]signs:[/] {escape(' '.join(reason.split()))}", soft_wrap=True, highlight=False)
         raise typer.Exit(Exit.REFUSED)
 
     return wrapper
