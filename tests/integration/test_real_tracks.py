@@ -46,13 +46,13 @@ def copy_test_sample(target):
 
 
 def test_real_tracks_make_a_model_that_recognises_real_signs(make_signs, tmp_path):
-    """Two thousand real frames, 6 epochs: far from what the whole set gives, and far above the 2 % of a guess."""
+    """Five tracks a class and six epochs: far from what the whole set gives, and far above the 2 % of a guess."""
     signs = make_signs("real")
     copy_sample(tmp_path / "sample")
-    bounds = ("--set", "MinimumAccuracy=0.5", "--set", "MinimumClassRecall=0", "--set", "MaximumCalibrationError=1")
+    bounds = ("--set", "MinimumAccuracy=0.3", "--set", "MinimumClassRecall=0", "--set", "MaximumCalibrationError=1")
     output = signs("run", "--data", str(tmp_path / "sample"), "--set", "Epochs=6", "--set", "BatchSize=16", *bounds)
     assert "the endpoint on 12 test pictures" in output
     metrics = signs.json("models", "show", "1")["metrics"]
     assert metrics["images"] == TEST_IMAGES
-    assert metrics["accuracy_lower"] >= 0.5
+    assert metrics["accuracy_lower"] >= 0.3
     signs("local", "stop")
