@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
+from shutil import which
 from typing import Annotated
 
 import typer
@@ -131,9 +133,11 @@ def _print_outcome(outcome: Outcome, seconds: float) -> None:
         say(f"report: {outcome.report}")
     if outcome.samples:
         picture = outcome.report.parent / "samples" / outcome.samples[0].file if outcome.report else ""
-        say(f"next:   signs predict {picture}")
+        # Under make the command is not on the PATH; what is printed should work when it is copied.
+        program = "signs" if which("signs") else sys.argv[0]
+        say(f"next:   {program} predict {picture}")
         for command in ("models list", "endpoint describe", "local stop"):
-            say(f"        signs {command}")
+            say(f"        {program} {command}")
     say(f"{seconds:.0f} s in all")
 
 
