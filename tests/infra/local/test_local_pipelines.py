@@ -192,7 +192,7 @@ def test_independent_steps_run_side_by_side(cloud: Cloud, tmp_path: Path) -> Non
 
 
 def test_parallelism_can_be_bounded_and_dependencies_order_steps(cloud: Cloud, tmp_path: Path) -> None:
-    alone = f"mkdir {tmp_path}/busy && echo $0 >> {tmp_path}/order && sleep 0.2 && rmdir {tmp_path}/busy"
+    alone = f"cd {tmp_path} && mkdir busy && echo $0 >> order && sleep 0.2 && rmdir busy"
     steps = [step(name, alone.replace("$0", name)) for name in ("A", "B", "C")]
     steps[0]["DependsOn"] = ["C"]
     run = cloud.run(definition(*steps), ParallelismConfiguration={"MaxParallelExecutionSteps": 1})
@@ -230,7 +230,7 @@ def test_a_step_that_runs_out_of_time_fails(cloud: Cloud) -> None:
 
 
 def test_stop_ends_the_job_and_starts_nothing_new(cloud: Cloud, tmp_path: Path) -> None:
-    script = f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; sleep 100"
+    script = f"cd {tmp_path}; echo $$ > pid.new; mv pid.new pid; sleep 100"
     arn = cloud.start(definition(step("Long", script), step("After", "true", DependsOn=["Long"])))
     wait_until((tmp_path / "pid").exists, bool)
     pipeline = arn.rpartition("/execution/")[0].rpartition("/")[2]
