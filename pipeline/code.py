@@ -86,10 +86,8 @@ class Staging:
 
     def upload(self, s3: Any) -> int:
         """Upload what is not there yet and return how many objects that was."""
-        there: set[str] = set()
-        for prefix in {key.rpartition("/code/")[0] + "/code/" for key in self._objects}:
-            there |= set(_keys(s3, self._bucket, prefix))
-        missing = sorted(set(self._objects) - there)
+        there = _keys(s3, self._bucket, f"{self._prefix}/code/")
+        missing = sorted(set(self._objects).difference(there))
         for key in missing:
             s3.put_object(Bucket=self._bucket, Key=key, Body=self._objects[key])
         return len(missing)
