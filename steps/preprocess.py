@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--validation-fraction",
         type=float,
-        default=0.2,
+        default=0.1,
         help="share of each class's tracks that validates, between 0 and 1 (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=7, help="decides splits and order (default: %(default)s)")

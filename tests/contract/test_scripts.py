@@ -81,3 +81,14 @@ def test_the_gates_conditions_are_the_ones_that_evaluation_judges(steps):
         for condition in steps["QualityGate"]["Arguments"]["Conditions"]
     }
     assert conditions == {(c.metric, c.comparison, c.name) for c in gate.CRITERIA}
+
+
+def test_run_by_hand_a_script_does_what_the_pipeline_would():
+    """The scripts cannot read the settings, so their defaults repeat them; here they are held together."""
+    loaded = settings.load()
+    folders = ["--train-dir", "t", "--validation-dir", "v", "--model-dir", "m"]
+    train = importlib.import_module("train")._parser().parse_args(folders)
+    preprocess = importlib.import_module("preprocess")._parser().parse_args([])
+    assert (preprocess.validation_fraction, preprocess.seed) == (loaded.data.validation_fraction, loaded.data.seed)
+    assert train.seed == loaded.data.seed
+    assert {name: getattr(train, name) for name in vars(loaded.training)} == vars(loaded.training)
