@@ -13,6 +13,6 @@ Modules, from the outside in::
     job_calls   the job calls;  jobs  a job's life, of two kinds: processing, training
     container   one instance: /opt/ml, its process, its log;  objects  S3 to folders and back
     processes   child processes that end when they should
-    endpoints   the endpoint calls, variants as processes;  model_server  one such process
+    endpoints   the endpoint calls;  variants  models as processes;  model_server  one such process
     store       the records, in SQLite
 """

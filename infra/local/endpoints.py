@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,20 +13,11 @@ from typing import Any
 import httpx
 from werkzeug.wrappers import Request, Response
 
-from infra.local import objects
-from infra.local.processes import Child
 from infra.local.service import Service, now, page, refuse
 from infra.local.store import Record, Store
+from infra.local.variants import STOP_SECONDS, ModelServer, UnservableModel, archive_of
 
 logger = logging.getLogger(__name__)
-
-START_SECONDS = 300
-"""How long a model server may take until it answers /ping; SageMaker's own limit is eight minutes."""
-
-PING_SECONDS = 5
-
-STOP_SECONDS = 10
-"""How long a model server may take to end its last requests."""
 
 INVOKE_SECONDS = 60
 """SageMaker's limit for one invocation."""
@@ -47,63 +32,6 @@ class EndpointContext:
     arn_prefix: str
     folder: Path
     client: Callable[[str], Any]
-
-
-class UnservableModel(Exception):
-    """A model archive that cannot be fetched or does not answer; the text is the endpoint's ``FailureReason``."""
-
-
-class ModelServer:
-    """One variant's process: a model archive, unpacked and served on a port of its own."""
-
-    def __init__(self, variant: Record, model_data: str, environment: dict[str, str], context: EndpointContext) -> None:
-        self.variant = variant
-        self.folder = context.folder / f"{variant['VariantName']}-{time.time_ns()}"
-        self.log = self.folder / "server.log"
-        try:
-            objects.unpack(context.client("s3"), model_data, self.folder / "model")
-        except Exception as error:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            raise UnservableModel(f"Failed to download or unpack model data {model_data}: {error}") from error
-        self._start(environment)
-
-    def _start(self, environment: dict[str, str]) -> None:
-        # The socket is opened here and handed over, so that no other program can take the port in between.
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            command = [sys.executable, "-m", "infra.local.model_server", "--model-dir", str(self.folder / "model")]
-            with self.log.open("wb") as log:
-                self.child = Child(
-                    [*command, "--socket", str(listener.fileno())],
-                    {**environment, "PYTHONPATH": str(Path(__file__).parents[2])},
-                    pass_fds=[listener.fileno()],
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                )
-
-    def wait(self) -> None:
-        """Wait until the server answers /ping with 200.
-
-        Raises ``UnservableModel`` with the end of its log when it dies or takes too long.
-        """
-        deadline = time.monotonic() + START_SECONDS
-        with httpx.Client(timeout=PING_SECONDS, trust_env=False) as client:
-            while time.monotonic() < deadline and self.child.running:
-                with suppress(httpx.TransportError):
-                    if client.get(f"{self.url}/ping").status_code == 200:
-                        return
-                time.sleep(0.1)
-        end = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
-        raise UnservableModel(
-            f"The primary container for production variant {self.variant['VariantName']} did not pass the ping health "
-            f"check. The end of its log: {end}"
-        )
-
-    def stop(self) -> None:
-        """End the process and remove its files."""
-        self.child.stop(STOP_SECONDS)
-        self.child.release()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Endpoints:
@@ -223,16 +151,8 @@ class Endpoints:
         self._note(name, EndpointStatus="InService" if serving else "Failed", FailureReason=reason[:1024])
 
     def _serve(self, variant: Record) -> ModelServer:
-        model = self._context.service.call("DescribeModel", {"ModelName": variant["ModelName"]})
-        container = model.get("PrimaryContainer") or model["Containers"][0]
-        environment = container.get("Environment", {})
-        if "ModelPackageName" in container:
-            package = {"ModelPackageName": container["ModelPackageName"]}
-            container = self._context.service.call("DescribeModelPackage", package)["InferenceSpecification"][
-                "Containers"
-            ][0]
-        merged = {**container.get("Environment", {}), **environment}
-        return ModelServer(variant, container["ModelDataUrl"], merged, self._context)
+        archive, environment = archive_of(self._context.service, variant["ModelName"])
+        return ModelServer(variant, archive, environment, self._context.folder, self._context.client("s3"))
 
     def _replace(self, name: str, servers: list[ModelServer]) -> None:
         with self._lock:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ Record = dict[str, Any]
 class Store:
     """Records by kind (``ProcessingJob``, ``ModelPackage``, ...) and name, in order of creation.
 
-    Every change is committed before the call returns. Safe to share between threads.
+    A change is committed before its call returns, or with the ``exclusive`` block around it. Safe to share between
+    threads.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,9 +34,20 @@ class Store:
             " body TEXT NOT NULL, UNIQUE (kind, name))"
         )
 
-    def exclusive(self) -> AbstractContextManager[object]:
-        """Keep other threads out of the store for a block that reads, decides and writes."""
-        return self._lock
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other threads out for a block that reads, decides and writes; all of its changes hold, or none."""
+        with self._lock:
+            if self._connection.in_transaction:  # A block inside another one: the outer one commits.
+                yield
+                return
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
 
     def insert(self, kind: str, name: str, record: Record) -> bool:
         """Add a record; answers whether the name was free, and changes nothing if it was not."""

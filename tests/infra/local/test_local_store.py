@@ -64,3 +64,15 @@ def test_what_was_answered_is_on_disk_at_once(store: Store, tmp_path: Path) -> N
     other = sqlite3.connect(tmp_path / "deep" / "records.sqlite")
     assert json.loads(other.execute("SELECT body FROM records").fetchone()[0]) == {"n": 1}
     other.close()
+
+
+def test_an_exclusive_block_changes_all_or_nothing(store: Store) -> None:
+    with pytest.raises(RuntimeError, match="half way"), store.exclusive():
+        store.insert("Model", "a", {})
+        with store.exclusive():
+            store.insert("Model", "b", {})
+        raise RuntimeError("half way")
+    assert store.list("Model") == []
+    with store.exclusive():
+        store.insert("Model", "a", {"n": 1})
+    assert store.list("Model") == [{"n": 1}]
