@@ -25,6 +25,7 @@ ATTRIBUTES = {
         "HyperParameters",
         "InputDataConfig",
     ),
+    "TransformJob": ("DataProcessing", "Environment", "ModelName", "TransformInput"),
 }
 """What makes two jobs of a kind the same; instance types, counts and outputs do not."""
 
@@ -54,7 +55,7 @@ class StepCache:
     def find(self, step: Record, kind: str, arguments: Record) -> Record | None:
         """Return the latest success of this very step with these arguments, if its cache is on and it is not too old.
 
-        The record holds ``Job``, the job's name, and ``PipelineExecutionArn``.
+        The record holds ``Arn``, the job's, and ``PipelineExecutionArn``.
         """
         config = step.get("CacheConfig", {})
         if not config.get("Enabled") or kind not in ATTRIBUTES:
@@ -63,14 +64,14 @@ class StepCache:
         oldest = now() - seconds(config["ExpireAfter"]) if "ExpireAfter" in config else 0
         return found if found is not None and found["CreationTime"] >= oldest else None
 
-    def keep(self, step: Record, kind: str, arguments: Record, job: str, execution: str) -> None:
+    def keep(self, step: Record, kind: str, arguments: Record, arn: str, execution: str) -> None:
         """Remember a success, also where the cache is off: a later definition may turn it on."""
         if kind not in ATTRIBUTES:
             return
         key = self._key(step["Name"], kind, arguments)
         with self._store.exclusive():
             self._store.delete("StepCache", key)
-            self._store.insert("StepCache", key, {"Job": job, "PipelineExecutionArn": execution, "CreationTime": now()})
+            self._store.insert("StepCache", key, {"Arn": arn, "PipelineExecutionArn": execution, "CreationTime": now()})
 
     def _key(self, name: str, kind: str, arguments: Record) -> str:
         compared: dict[str, Any] = {attribute: arguments.get(attribute) for attribute in ATTRIBUTES[kind]}

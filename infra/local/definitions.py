@@ -8,13 +8,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from infra.local import cache
-from infra.local.executions import STEP_TYPES
 from infra.local.expressions import CONDITIONS, EXECUTION_VARIABLES, dependencies, references
+from infra.local.retries import EXCEPTION_TYPES
 from infra.local.service import refuse
+from infra.local.steps import STEP_TYPES
 from infra.local.store import Record
 
-_NEEDED_ARGUMENTS = {"Condition": ("Conditions",), "Fail": ("ErrorMessage",)}
-"""Of the step types without an API call; the others' arguments are held against the service model when they run."""
+_NEEDED_ARGUMENTS = {
+    "Condition": ("Conditions",),
+    "Fail": ("ErrorMessage",),
+    "Endpoint": ("EndpointName", "EndpointConfigName"),
+}
+"""What a step itself reads; whatever goes into a call is held against the service model when it is made."""
 
 
 def check_definition(text: str) -> None:
@@ -69,10 +74,19 @@ def _problems(step: Record, steps: Mapping[str, Record], parameters: set[str]) -
             cache.seconds(expiry)
         except ValueError as error:
             yield f"its CacheConfig's ExpireAfter: {error}"
+    yield from _bad_policies(step.get("RetryPolicies", []))
     for name in sorted(dependencies(step) - set(steps)):
         yield f"refers to step '{name}', which does not exist"
     for reference in references(_own_arguments(arguments)):
         yield from _dangling(reference, steps, parameters)
+
+
+def _bad_policies(policies: list[Record]) -> Iterator[str]:
+    for policy in policies:
+        if unknown := sorted(set(policy.get("ExceptionType", [""])) - EXCEPTION_TYPES):
+            yield f"a retry policy names {', '.join(unknown)} (there are: {', '.join(sorted(EXCEPTION_TYPES))})"
+        if "MaxAttempts" in policy and "ExpireAfterMin" in policy:
+            yield "a retry policy has both MaxAttempts and ExpireAfterMin"
 
 
 def _own_arguments(arguments: Record) -> Record:
@@ -123,8 +137,8 @@ def _check_cycles(graph: dict[str, set[str]]) -> None:
         done |= free
 
 
-def bind(definition: Record, given: list[dict[str, str]]) -> dict[str, Any]:
-    """Give every declared parameter its value: the one given, else its default.
+def bind(definition: Record, given: list[dict[str, str]], inherited: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Give every declared parameter its value: the one given, else the inherited one, else its default.
 
     Raises ``ServiceError`` for parameters that are undeclared, missing, of the wrong type or outside their enum.
     """
@@ -136,6 +150,8 @@ def bind(definition: Record, given: list[dict[str, str]]) -> dict[str, Any]:
     for name, parameter in declared.items():
         if name in values:
             bound[name] = _parse(name, parameter["Type"], values[name])
+        elif inherited and name in inherited:
+            bound[name] = inherited[name]
         elif "DefaultValue" in parameter:
             bound[name] = parameter["DefaultValue"]
         else:

@@ -35,7 +35,9 @@ EXECUTION_VARIABLES = frozenset(
         "PipelineExecutionArn",
         "PipelineExecutionId",
         "PipelineName",
+        "ProcessingJobName",
         "StartDateTime",
+        "TrainingJobName",
     }
 )
 
@@ -58,6 +60,9 @@ class Lookup(Protocol):
 
     def property_file(self, step: str, name: str) -> Any:
         """Return the parsed content of a step's property file."""
+
+    def json_file(self, uri: str) -> Any:
+        """Return the parsed content of a JSON file in S3."""
 
 
 def resolve(value: Any, lookup: Lookup) -> Any:
@@ -96,9 +101,11 @@ def _get(reference: str, lookup: Lookup) -> Any:
 
 
 def _json_get(arguments: dict[str, Any], lookup: Lookup) -> Any:
-    if "PropertyFile" not in arguments:
-        raise ExpressionError("Std:JsonGet of an S3 address is not supported here: give a PropertyFile")
-    reference, path = arguments["PropertyFile"]["Get"], arguments["Path"]
+    path = arguments["Path"]
+    if "S3Uri" in arguments:
+        uri = resolve(arguments["S3Uri"], lookup)
+        return follow(lookup.json_file(uri), path, f"the JSON file {uri}")
+    reference = arguments["PropertyFile"]["Get"]
     match = re.fullmatch(r"Steps\.([A-Za-z0-9_-]+)\.PropertyFiles\.([A-Za-z0-9_-]+)", reference)
     if match is None:
         raise ExpressionError(f"'{reference}' is no property file: expected Steps.<step>.PropertyFiles.<name>")

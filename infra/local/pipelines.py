@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from infra.local.definitions import bind, check_definition
 from infra.local.executions import Execution, ExecutionContext
+from infra.local.selection import taken_over
 from infra.local.service import Service, now, page, refuse
 from infra.local.store import Record, Store
 
@@ -35,30 +36,34 @@ class Pipelines:
             "PipelineStatus": "Active",
             "CreationTime": now(),
             "LastModifiedTime": now(),
+            "_version": 1,
         }
-        if not self._store.insert("Pipeline", name, record):
-            refuse(
-                "Pipeline names must be unique within an AWS account and region. "
-                f"Pipeline with name ({name}) already exists."
-            )
+        with self._store.exclusive():
+            if not self._store.insert("Pipeline", name, record):
+                refuse(
+                    "Pipeline names must be unique within an AWS account and region. "
+                    f"Pipeline with name ({name}) already exists."
+                )
+            self._keep_version(record)
         if request.get("Tags"):
             self._service.call("AddTags", {"ResourceArn": arn, "Tags": request["Tags"]})
         return {"PipelineArn": arn}
 
     def update_pipeline(self, request: Record) -> Record:
-        """UpdatePipeline."""
-        record = self._pipeline(request["PipelineName"])
-        changes = _with_definition(request, self._context) if _has_definition(request) else request
-        self._store.update(
-            "Pipeline",
-            record["PipelineName"],
-            **{**changes, "PipelineName": record["PipelineName"], "LastModifiedTime": now()},
-        )
-        return {"PipelineArn": record["PipelineArn"]}
+        """UpdatePipeline; every update makes a version."""
+        _refuse_members(request, "PipelineVersionAliases")
+        changes = _with_definition(request, self._context) if _has_definition(request) else dict(request)
+        with self._store.exclusive():
+            record = self._pipeline(request["PipelineName"])
+            changes.update(PipelineName=record["PipelineName"], LastModifiedTime=now(), _version=record["_version"] + 1)
+            self._keep_version(self._store.update("Pipeline", record["PipelineName"], **changes))
+        return {"PipelineArn": record["PipelineArn"], "PipelineVersionId": changes["_version"]}
 
     def describe_pipeline(self, request: Record) -> Record:
-        """DescribePipeline."""
-        return self._pipeline(request["PipelineName"])
+        """DescribePipeline, of one version where the request names one."""
+        _refuse_members(request, "PipelineVersionAlias")
+        record = self._pipeline(request["PipelineName"])
+        return self._version(record, request["PipelineVersionId"]) if "PipelineVersionId" in request else record
 
     def list_pipelines(self, request: Record) -> Record:
         """ListPipelines."""
@@ -78,7 +83,37 @@ class Pipelines:
                 refuse(f"Pipeline {arn} cannot be deleted: it has running executions.", "ConflictException")
             self._store.delete("Pipeline", record["PipelineName"])
             self._store.delete("Tags", arn)
+            for version in range(1, record["_version"] + 1):
+                self._store.delete("PipelineVersion", f"{arn}/{version}")
         return {"PipelineArn": arn}
+
+    def list_pipeline_versions(self, request: Record) -> Record:
+        """ListPipelineVersions."""
+        versions = self._store.list("PipelineVersion", f"{self._pipeline(request['PipelineName'])['PipelineArn']}/")
+        for record in versions:
+            record["CreationTime"] = record["LastModifiedTime"]
+        return page(self._service.model, "ListPipelineVersions", request, versions)
+
+    def update_pipeline_version(self, request: Record) -> Record:
+        """UpdatePipelineVersion: its display name and description."""
+        _refuse_members(request, "PipelineVersionAliasOperations")
+        record = self._pipeline(request["PipelineArn"])
+        identifier = self._version(record, request["PipelineVersionId"])["PipelineVersionId"]
+        changes = {key: value for key, value in request.items() if key.startswith("PipelineVersionD")}
+        self._store.update("PipelineVersion", f"{record['PipelineArn']}/{identifier}", **changes)
+        return {"PipelineArn": record["PipelineArn"], "PipelineVersionId": identifier}
+
+    def _keep_version(self, record: Record) -> None:
+        """Keep a pipeline as it is now, for those who ask for this version later."""
+        kept = {**record, "PipelineVersionId": record["_version"]}
+        self._store.insert("PipelineVersion", f"{record['PipelineArn']}/{record['_version']}", kept)
+
+    def _version(self, pipeline: Record, identifier: int) -> Record:
+        record = self._store.get("PipelineVersion", f"{pipeline['PipelineArn']}/{identifier}")
+        if record is None:
+            message = f"Version {identifier} of pipeline '{pipeline['PipelineArn']}' does not exist."
+            refuse(message, "ResourceNotFound")
+        return record
 
     def _pipeline(self, name_or_arn: str) -> Record:
         name = name_or_arn.rpartition("/")[2]
@@ -91,23 +126,81 @@ class Pipelines:
 
     def start_pipeline_execution(self, request: Record) -> Record:
         """StartPipelineExecution; the same ClientRequestToken again answers the same execution."""
-        for key in ("SelectiveExecutionConfig", "PipelineVersionId", "PipelineVersionAlias"):
-            if key in request:
-                refuse(f"{key} is not supported by the embedded SageMaker.", "UnsupportedOperation")
+        _refuse_members(request, "PipelineVersionAlias", "MlflowExperimentName")
         with self._store.exclusive():
             pipeline = self._pipeline(request["PipelineName"])
-            token = request["ClientRequestToken"]
-            if earlier := self._store.get("ClientRequestToken", token):
+            if earlier := self._store.get("ClientRequestToken", request["ClientRequestToken"]):
                 return {"PipelineExecutionArn": earlier["PipelineExecutionArn"]}
-            record = _execution_record(pipeline, request)
+            version = self._version(pipeline, request.get("PipelineVersionId") or pipeline["_version"])
+            source = self._source(version, request.get("SelectiveExecutionConfig", {}))
+            record = _execution_record(version, request, source)
             arn = record["PipelineExecutionArn"]
             self._store.insert("PipelineExecution", arn, record)
-            self._store.insert("ClientRequestToken", token, {"PipelineExecutionArn": arn})
+            self._take_over(record, source)
             self._store.update("Pipeline", pipeline["PipelineName"], LastRunTime=now())
-            self._running = {key: execution for key, execution in self._running.items() if execution.is_alive()}
-            self._running[arn] = Execution(self._context, record)
-            self._running[arn].start()
+            key = f"{pipeline['PipelineArn']}/{version['PipelineVersionId']}"
+            self._store.update("PipelineVersion", key, LastExecutionPipelineExecutionArn=arn)
+            self._launch(record, request["ClientRequestToken"])
         return {"PipelineExecutionArn": arn}
+
+    def _source(self, pipeline: Record, selective: Record) -> Record | None:
+        """Return the execution that a selective one takes results from, which must have ended."""
+        if "SourcePipelineExecutionArn" not in selective:
+            return None
+        source = self._execution(selective["SourcePipelineExecutionArn"])
+        if source["PipelineArn"] != pipeline["PipelineArn"] or source["PipelineExecutionStatus"] in UNFINISHED:
+            arn, name = source["PipelineExecutionArn"], pipeline["PipelineName"]
+            refuse(f"SourcePipelineExecutionArn {arn} must be an execution of pipeline '{name}' that has ended.")
+        return source
+
+    def _take_over(self, record: Record, source: Record | None) -> None:
+        """Copy the steps that the selected ones need from the source execution."""
+        if "SelectiveExecutionConfig" not in record:
+            return
+        arn = source["PipelineExecutionArn"] if source else None
+        steps = {step["StepName"]: step for step in self._store.list("PipelineExecutionStep", f"{arn}/")}
+        selected = {step["StepName"] for step in record["SelectiveExecutionConfig"]["SelectedSteps"]}
+        for name in taken_over(record["_definition"], selected, steps if source else None):
+            step = {**steps[name], "SelectiveExecutionResult": {"SourcePipelineExecutionArn": arn}}
+            self._store.insert("PipelineExecutionStep", f"{record['PipelineExecutionArn']}/{name}", step)
+
+    def _launch(self, record: Record, token: str) -> None:
+        arn = record["PipelineExecutionArn"]
+        self._store.insert("ClientRequestToken", token, {"PipelineExecutionArn": arn})
+        self._running = {key: execution for key, execution in self._running.items() if execution.is_alive()}
+        self._running[arn] = Execution(self._context, record)
+        self._running[arn].start()
+
+    def retry_pipeline_execution(self, request: Record) -> Record:
+        """RetryPipelineExecution: goes on from what failed or was stopped; what succeeded is not run again."""
+        with self._store.exclusive():
+            record = self._execution(request["PipelineExecutionArn"])
+            arn = record["PipelineExecutionArn"]
+            if self._store.get("ClientRequestToken", request["ClientRequestToken"]):
+                return {"PipelineExecutionArn": arn}
+            if record["PipelineExecutionStatus"] not in ("Failed", "Stopped"):
+                status = record["PipelineExecutionStatus"]
+                refuse(f"Pipeline execution with ARN {arn} cannot be retried: its status is {status}.")
+            changes = {key: request[key] for key in ("ParallelismConfiguration",) if key in request}
+            status = {"PipelineExecutionStatus": "Executing", "FailureReason": None, "LastModifiedTime": now()}
+            self._launch(
+                self._store.update("PipelineExecution", arn, **changes, **status), request["ClientRequestToken"]
+            )
+        return {"PipelineExecutionArn": arn}
+
+    def recover(self) -> None:
+        """Mark what an earlier server left running when it died: failed, so that it can be retried."""
+        reason = "InternalServerError: the embedded SageMaker ended while this ran; RetryPipelineExecution goes on."
+        for record in self._store.list("PipelineExecution"):
+            if record["PipelineExecutionStatus"] not in UNFINISHED:
+                continue
+            arn = record["PipelineExecutionArn"]
+            for step in self._store.list("PipelineExecutionStep", f"{arn}/"):
+                if step["StepStatus"] == "Executing":
+                    key, ended = f"{arn}/{step['StepName']}", {"StepStatus": "Failed", "EndTime": now()}
+                    self._store.update("PipelineExecutionStep", key, FailureReason=reason, **ended)
+            status = {"PipelineExecutionStatus": "Failed", "LastModifiedTime": now()}
+            self._store.update("PipelineExecution", arn, FailureReason=reason, **status)
 
     def stop_pipeline_execution(self, request: Record) -> Record:
         """StopPipelineExecution: no further step starts, and the jobs that run are stopped."""
@@ -189,22 +282,29 @@ def _fetch(location: Record, context: ExecutionContext) -> str:
         refuse(f"Cannot read the definition at s3://{location['Bucket']}/{location['ObjectKey']}: {error}")
 
 
-def _execution_record(pipeline: Record, request: Record) -> Record:
-    """Return the record of an execution that begins now: the definition as it was upserted, its parameters bound."""
-    definition = json.loads(pipeline["PipelineDefinition"])
+def _refuse_members(request: Record, *members: str) -> None:
+    for member in members:
+        if member in request:
+            refuse(f"{member} is not supported by the embedded SageMaker.", "UnsupportedOperation")
+
+
+def _execution_record(version: Record, request: Record, source: Record | None) -> Record:
+    """Return the record of an execution that begins now: a version's definition, its parameters bound."""
+    definition = json.loads(version["PipelineDefinition"])
     time = now()
+    shown = ("PipelineExecutionDescription", "SelectiveExecutionConfig", "RoleArn")
     return {
-        "PipelineArn": pipeline["PipelineArn"],
-        "PipelineExecutionArn": f"{pipeline['PipelineArn']}/execution/{secrets.token_hex(6)}",
-        "PipelineExecutionDisplayName": request.get("PipelineExecutionDisplayName", f"execution-{int(time * 1000)}"),
-        "PipelineExecutionDescription": request.get("PipelineExecutionDescription"),
-        "ParallelismConfiguration": request.get(
-            "ParallelismConfiguration", pipeline.get("ParallelismConfiguration", {})
-        ),
+        "ParallelismConfiguration": version.get("ParallelismConfiguration", {}),
+        "PipelineExecutionDisplayName": f"execution-{int(time * 1000)}",
+        **{key: request[key] for key in shown if key in request},
+        **{key: request[key] for key in ("ParallelismConfiguration", "PipelineExecutionDisplayName") if key in request},
+        "PipelineArn": version["PipelineArn"],
+        "PipelineVersionId": version["PipelineVersionId"],
+        "PipelineExecutionArn": f"{version['PipelineArn']}/execution/{secrets.token_hex(6)}",
         "PipelineExecutionStatus": "Executing",
         "CreationTime": time,
         "StartTime": time,
         "LastModifiedTime": time,
         "_definition": definition,
-        "_parameters": bind(definition, request.get("PipelineParameters", [])),
+        "_parameters": bind(definition, request.get("PipelineParameters", []), source and source["_parameters"]),
     }

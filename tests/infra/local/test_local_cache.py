@@ -42,7 +42,7 @@ def changed(path, value):
     ],
 )
 def test_outputs_and_machines_do_not_count(steps, path, value):
-    assert steps.find(STEP, "ProcessingJob", changed(path, value))["Job"] == "job-1"
+    assert steps.find(STEP, "ProcessingJob", changed(path, value))["Arn"] == "job-1"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_another_steps_and_another_pipelines_success_do_not_answer(steps, tmp_pa
 
 def test_the_latest_success_answers(steps):
     steps.keep(STEP, "ProcessingJob", ARGUMENTS, "job-2", "execution-2")
-    assert steps.find(STEP, "ProcessingJob", ARGUMENTS)["Job"] == "job-2"
+    assert steps.find(STEP, "ProcessingJob", ARGUMENTS)["Arn"] == "job-2"
 
 
 @pytest.mark.parametrize("config", [{}, {"Enabled": False}, {"Enabled": True, "ExpireAfter": "T0S"}])

@@ -29,6 +29,9 @@ class Values:
     def property_file(self, step: str, name: str) -> Any:
         return {"metrics": {"accuracy": 0.9, "per class": [0.5, 0.7]}, "of": [step, name]}
 
+    def json_file(self, uri: str) -> Any:
+        return {"read": {"from": uri}}
+
 
 def json_get(path: str, reference: str = "Steps.Evaluate.PropertyFiles.Report") -> dict[str, Any]:
     return {"Std:JsonGet": {"PropertyFile": {"Get": reference}, "Path": path}}
@@ -52,6 +55,15 @@ def json_get(path: str, reference: str = "Steps.Evaluate.PropertyFiles.Report") 
         (json_get("metrics.accuracy"), 0.9),
         (json_get("metrics['per class'][1]"), 0.7),
         (json_get("of"), ["Evaluate", "Report"]),
+        (
+            {
+                "Std:JsonGet": {
+                    "S3Uri": {"Std:Join": {"On": "/", "Values": [{"Get": "Parameters.Prefix"}, "results.json"]}},
+                    "Path": "read.from",
+                }
+            },
+            "s3://b/p/results.json",
+        ),
         ({"a": [{"Get": "Parameters.Epochs"}, {"b": {"Get": "Parameters.Fast"}}]}, {"a": [3, {"b": True}]}),
         ({"Get": "Parameters.Epochs", "more": 1}, {"Get": "Parameters.Epochs", "more": 1}),
     ],
@@ -70,7 +82,7 @@ def test_what_expressions_stand_for(expression: Any, value: Any) -> None:
         ({"Get": "Steps.Train. a"}, "cannot read the path"),
         (json_get("metrics.recall"), "property file Report of step Evaluate has no 'metrics.recall'"),
         (json_get("metrics", "Parameters.Epochs"), "is no property file"),
-        ({"Std:JsonGet": {"S3Uri": "s3://b/x.json", "Path": "a"}}, "PropertyFile"),
+        ({"Std:JsonGet": {"S3Uri": "s3://b/x.json", "Path": "a"}}, "the JSON file s3://b/x.json has no 'a'"),
     ],
 )
 def test_what_cannot_be_resolved_is_named(expression: Any, message: str) -> None:

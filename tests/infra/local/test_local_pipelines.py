@@ -46,6 +46,37 @@ def test_the_life_of_a_pipeline(cloud: Cloud) -> None:
     assert name in refused("ResourceNotFound", cloud.sagemaker.start_pipeline_execution, PipelineName=name)
 
 
+def test_every_update_makes_a_version_that_can_be_run(cloud: Cloud) -> None:
+    first, second = definition(step("First", "true")), definition(step("Second", "true"))
+    name = cloud.create_pipeline(first)
+    assert cloud.sagemaker.update_pipeline(PipelineName=name, PipelineDefinition=second)["PipelineVersionId"] == 2
+    assert cloud.sagemaker.update_pipeline(PipelineName=name, PipelineDescription="same")["PipelineVersionId"] == 3
+    arn = cloud.sagemaker.start_pipeline_execution(PipelineName=name, PipelineVersionId=1)["PipelineExecutionArn"]
+    assert cloud.ended(arn).statuses == {"First": "Succeeded"}
+    assert cloud.sagemaker.describe_pipeline_execution(PipelineExecutionArn=arn)["PipelineVersionId"] == 1
+    newest = cloud.sagemaker.start_pipeline_execution(PipelineName=name)["PipelineExecutionArn"]
+    assert cloud.ended(newest).statuses == {"Second": "Succeeded"}
+    described = cloud.sagemaker.describe_pipeline(PipelineName=name, PipelineVersionId=1)
+    assert described["PipelineDefinition"] == first
+    cloud.sagemaker.update_pipeline_version(
+        PipelineArn=described["PipelineArn"], PipelineVersionId=1, PipelineVersionDescription="as it began"
+    )
+    versions = cloud.sagemaker.list_pipeline_versions(PipelineName=name, SortOrder="Ascending")
+    summaries = versions["PipelineVersionSummaries"]
+    assert [summary["PipelineVersionId"] for summary in summaries] == [1, 2, 3]
+    assert (summaries[0]["PipelineVersionDescription"], summaries[0]["LastExecutionPipelineExecutionArn"]) == (
+        "as it began",
+        arn,
+    )
+    for call in (cloud.sagemaker.describe_pipeline, cloud.sagemaker.start_pipeline_execution):
+        assert "Version 4" in refused("ResourceNotFound", call, PipelineName=name, PipelineVersionId=4)
+    cloud.sagemaker.delete_pipeline(PipelineName=name)
+    again = cloud.sagemaker.create_pipeline(PipelineName=name, PipelineDefinition=first, RoleArn=ROLE)
+    (only,) = cloud.sagemaker.list_pipeline_versions(PipelineName=again["PipelineArn"])["PipelineVersionSummaries"]
+    assert only["PipelineVersionId"] == 1
+    assert "LastExecutionPipelineExecutionArn" not in only
+
+
 def test_a_definition_may_lie_in_s3(cloud: Cloud) -> None:
     cloud.put({"definition": definition(step("A", "true"))})
     request = {"PipelineName": f"p-{secrets.token_hex(4)}", "RoleArn": ROLE}
@@ -71,9 +102,8 @@ def test_requests_are_held_against_the_service_model(cloud: Cloud) -> None:
     assert "enum" in refused("ValidationException", cloud.sagemaker.list_pipelines, SortOrder="Up")
     assert "NextToken" in refused("ValidationException", cloud.sagemaker.list_pipelines, NextToken="never-given")
     name = cloud.create_pipeline(definition())
-    selective = {"SelectedSteps": [{"StepName": "A"}]}
-    message = refused("UnsupportedOperation", start, PipelineName=name, SelectiveExecutionConfig=selective)
-    assert "SelectiveExecutionConfig is not supported" in message
+    message = refused("UnsupportedOperation", start, PipelineName=name, PipelineVersionAlias="latest")
+    assert "PipelineVersionAlias is not supported" in message
     assert "ListAutoMLJobs is not supported" in refused("UnsupportedOperation", cloud.sagemaker.list_auto_ml_jobs)
 
 
