@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class Endpoints:
         self._servers: dict[str, list[ModelServer]] = {}
         self._lock = threading.Lock()
         self._rollouts: dict[threading.Thread, list[ModelServer]] = {}
+        self._returning: dict[str, threading.Event] = {}
+        self._closing = False
         # The machine's proxies are none of a loopback address's business.
         self._http = httpx.Client(timeout=INVOKE_SECONDS, trust_env=False)
 
@@ -75,7 +78,8 @@ class Endpoints:
         self._describe_config(request["EndpointConfigName"])
         with self._context.store.exclusive():
             record = self._settled(request["EndpointName"])
-            self._note(record["EndpointName"], EndpointStatus="Updating", FailureReason=None)
+            target = {"_target": request["EndpointConfigName"]}
+            self._note(record["EndpointName"], EndpointStatus="Updating", FailureReason=None, **target)
         self._start_rollout(record["EndpointName"], request["EndpointConfigName"])
         return {"EndpointArn": record["EndpointArn"]}
 
@@ -115,11 +119,12 @@ class Endpoints:
 
     # Rollouts
 
-    def _start_rollout(self, name: str, config_name: str) -> None:
+    def _start_rollout(self, name: str, config_name: str) -> threading.Thread:
         thread = threading.Thread(target=self._roll_out, args=(name, config_name), daemon=True)
         with self._lock:
             self._rollouts[thread] = []
         thread.start()
+        return thread
 
     def _roll_out(self, name: str, config_name: str) -> None:
         with self._lock:
@@ -134,21 +139,48 @@ class Endpoints:
             logger.error("endpoint %s: %s", name, error, exc_info=not isinstance(error, UnservableModel))
             for server in servers:
                 server.stop()
-            self._fail(name, str(error))
+            # What ends with this server is no failure: the next one goes on with it.
+            if not self._closing:
+                self._fail(name, str(error))
         else:
             self._replace(name, servers)
             summaries = [_summary(server.variant) for server in servers]
-            served = {"EndpointConfigName": config_name, "ProductionVariants": summaries}
+            served = {"EndpointConfigName": config_name, "ProductionVariants": summaries, "_target": None}
             self._note(name, EndpointStatus="InService", FailureReason=None, **served)
         finally:
             with self._lock:
                 del self._rollouts[threading.current_thread()]
 
+    def recover(self) -> None:
+        """Bring back what an earlier server served, and go on with what it had begun to serve.
+
+        An endpoint that comes back is Updating, and requests to it wait for its models instead of failing.
+        """
+        for record in self._context.store.list("Endpoint"):
+            name, served = record["EndpointName"], "ProductionVariants" in record
+            configs = [record["EndpointConfigName"]] if served or record["EndpointStatus"] == "Creating" else []
+            if record.get("_target"):
+                configs.append(record["_target"])
+            if not configs:
+                continue
+            if served:
+                self._returning[name] = threading.Event()
+                self._note(name, EndpointStatus="Updating")
+            threading.Thread(target=self._bring_back, args=(name, configs), daemon=True).start()
+
+    def _bring_back(self, name: str, configs: list[str]) -> None:
+        for config in configs:
+            if not self._closing:
+                self._start_rollout(name, config).join()
+            if event := self._returning.pop(name, None):
+                event.set()
+
     def _fail(self, name: str, reason: str) -> None:
         """Write down a failed rollout: an endpoint that served before goes on with its old configuration."""
         with self._lock:
             serving = bool(self._servers.get(name))
-        self._note(name, EndpointStatus="InService" if serving else "Failed", FailureReason=reason[:1024])
+        status = "InService" if serving else "Failed"
+        self._note(name, EndpointStatus=status, FailureReason=reason[:1024], _target=None)
 
     def _serve(self, variant: Record) -> ModelServer:
         archive, environment = archive_of(self._context.service, variant["ModelName"])
@@ -164,6 +196,7 @@ class Endpoints:
 
     def stop_all(self) -> None:
         """End every variant's process, those that only start too: called when the server stops."""
+        self._closing = True
         with self._lock:
             rollouts = dict(self._rollouts)
         for thread, servers in rollouts.items():
@@ -177,6 +210,8 @@ class Endpoints:
 
     def invoke(self, name: str, request: Request) -> Response:
         """Answer ``POST /endpoints/<name>/invocations``, as the SageMaker runtime does."""
+        if event := self._returning.get(name):
+            event.wait(INVOKE_SECONDS)
         servers = self._servers_of(name)
         while servers:
             try:
@@ -195,7 +230,12 @@ class Endpoints:
             return self._servers.get(name)
 
     def _ask(self, servers: list[ModelServer], request: Request) -> Response:
-        server = max(servers, key=lambda candidate: float(candidate.variant.get("InitialVariantWeight", 1.0)))
+        target = request.headers.get("X-Amzn-SageMaker-Target-Variant")
+        chosen = [server for server in servers if target in (None, server.variant["VariantName"])]
+        if not chosen:
+            return _error("ValidationError", 400, f"Variant {target} not found for this endpoint.")
+        weights = [each.variant.get("InitialVariantWeight", 1.0) for each in chosen]
+        (server,) = random.choices(chosen, weights)  # noqa: S311  # It shares out traffic and guards no secret.
         passed = ("Content-Type", "Accept", "X-Amzn-SageMaker-Custom-Attributes")
         headers = {key: request.headers[key] for key in passed if key in request.headers}
         answer = self._http.post(f"{server.url}/invocations", content=request.get_data(), headers=headers)

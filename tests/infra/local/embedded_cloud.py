@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
+import tarfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 ROLE = "arn:aws:iam::123456789012:role/test"
@@ -60,6 +63,44 @@ def fail(name: str, message: Any) -> dict[str, Any]:
 def definition(*steps: dict[str, Any], parameters: list[dict[str, Any]] | None = None) -> str:
     """A pipeline definition as text."""
     return json.dumps({"Version": "2020-12-01", "Parameters": parameters or [], "Steps": steps})
+
+
+HANDLER = """
+import json
+
+class Refusal(Exception):
+    status = "415 Unsupported Media Type"
+
+def input_handler(data, context):
+    if context.request_content_type != "text/plain":
+        raise Refusal(f"cannot read {context.request_content_type}")
+    return json.dumps({"instances": [float(data.read())]})
+
+def output_handler(response, context):
+    if response.status_code != 200:
+        raise ValueError(response.content.decode())
+    return str(response.json()["predictions"][0]), "text/plain"
+"""
+"""A handler file: numbers as plain text, in and out."""
+
+
+def archive(folder: Path | None = None, **files: str) -> bytes:
+    """Pack a folder and some more files; a double underscore in a name stands for a slash."""
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w:gz") as tar:
+        if folder is not None:
+            tar.add(folder, arcname=".")
+        for name, text in files.items():
+            info = tarfile.TarInfo(name.replace("__", "/") + ".py")
+            info.size = len(text.encode())
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return body.getvalue()
+
+
+def variant(name: str, model: str, weight: float = 1.0) -> dict[str, Any]:
+    """A production variant."""
+    serving = {"InitialInstanceCount": 1, "InstanceType": "ml.m5.large", "InitialVariantWeight": weight}
+    return {"VariantName": name, "ModelName": model, **serving}
 
 
 @dataclass(frozen=True)
@@ -174,3 +215,21 @@ class Cloud:
             for name in names
             for event in logs.get_log_events(logGroupName=group, logStreamName=name, startFromHead=True)["events"]
         ]
+
+    def deployable(self, name: str, body: bytes, **environment: str) -> str:
+        """Make a model of an archive and a configuration of the model, both of that name."""
+        name = f"{name}-{secrets.token_hex(4)}"
+        self.put({f"{name}.tar.gz": body})
+        container = {"Image": "any", "ModelDataUrl": self.s3(f"{name}.tar.gz"), "Environment": environment}
+        self.sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=ROLE)
+        self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant("all", name)])
+        return name
+
+    def settled(self, name: str) -> dict[str, Any]:
+        """Wait until an endpoint serves or has failed."""
+        answer: dict[str, Any] = wait_until(
+            lambda: self.sagemaker.describe_endpoint(EndpointName=name),
+            lambda answer: answer["EndpointStatus"] in ("InService", "Failed"),
+            seconds=120,
+        )
+        return answer

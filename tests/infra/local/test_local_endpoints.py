@@ -2,74 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import secrets
 import subprocess
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from embedded_cloud import ROLE, Cloud, wait_until
+from embedded_cloud import HANDLER, Cloud, archive, definition, variant
 
 from infra.local.control import RunningServer
-
-HANDLER = """
-import json
-
-class Refusal(Exception):
-    status = "415 Unsupported Media Type"
-
-def input_handler(data, context):
-    if context.request_content_type != "text/plain":
-        raise Refusal(f"cannot read {context.request_content_type}")
-    return json.dumps({"instances": [float(data.read())]})
-
-def output_handler(response, context):
-    if response.status_code != 200:
-        raise ValueError(response.content.decode())
-    return str(response.json()["predictions"][0]), "text/plain"
-"""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with version 1 of a model that doubles numbers, another signature that adds, and no handler."""
-    import tensorflow as tf
-
-    class Doubler(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
-        def double(self, x: Any) -> Any:
-            return {"y": 2.0 * x}
-
-        @tf.function(
-            input_signature=[tf.TensorSpec([None], tf.float32, name="a"), tf.TensorSpec([None], tf.string, name="b")]
-        )
-        def echo(self, a: Any, b: Any) -> Any:
-            return {"a": a, "b": b}
-
-    folder, module = tmp_path_factory.mktemp("model"), Doubler()
-    signatures = {"serving_default": module.double, "echo": module.echo}
-    tf.saved_model.save(module, str(folder / "1"), signatures=signatures)
-    return folder
-
-
-def archive(folder: Path | None = None, **files: str) -> bytes:
-    """Pack a folder and some more files; a double underscore in a name stands for a slash."""
-    body = io.BytesIO()
-    with tarfile.open(fileobj=body, mode="w:gz") as tar:
-        if folder is not None:
-            tar.add(folder, arcname=".")
-        for name, text in files.items():
-            info = tarfile.TarInfo(name.replace("__", "/") + ".py")
-            info.size = len(text.encode())
-            tar.addfile(info, io.BytesIO(text.encode()))
-    return body.getvalue()
 
 
 @pytest.fixture
@@ -113,26 +59,6 @@ def test_a_request_that_does_not_fit_is_a_400(post: Callable[..., tuple[int, Any
     assert re.search(message, answer["error"])
 
 
-def deployable(cloud: Cloud, name: str, body: bytes, **environment: str) -> str:
-    """Make a model of an archive and a configuration of the model, both of that name."""
-    name = f"{name}-{secrets.token_hex(4)}"
-    cloud.put({f"{name}.tar.gz": body})
-    container = {"Image": "any", "ModelDataUrl": cloud.s3(f"{name}.tar.gz"), "Environment": environment}
-    cloud.sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=ROLE)
-    variant = {"VariantName": "all", "ModelName": name, "InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}
-    cloud.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
-    return name
-
-
-def settled(cloud: Cloud, name: str) -> dict[str, Any]:
-    answer: dict[str, Any] = wait_until(
-        lambda: cloud.sagemaker.describe_endpoint(EndpointName=name),
-        lambda answer: answer["EndpointStatus"] in ("InService", "Failed"),
-        seconds=120,
-    )
-    return answer
-
-
 def invoke(cloud: Cloud, name: str, body: str, content_type: str = "text/plain") -> str:
     answer = cloud.client("sagemaker-runtime").invoke_endpoint(EndpointName=name, Body=body, ContentType=content_type)
     assert answer["InvokedProductionVariant"] == "all"
@@ -141,7 +67,7 @@ def invoke(cloud: Cloud, name: str, body: str, content_type: str = "text/plain")
 
 def test_the_life_of_an_endpoint(cloud: Cloud, embedded: RunningServer, model: Path) -> None:
     name = f"endpoint-{secrets.token_hex(4)}"
-    good = deployable(cloud, "good", archive(model, code__inference=HANDLER))
+    good = cloud.deployable("good", archive(model, code__inference=HANDLER))
     arn = cloud.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=good)["EndpointArn"]
     assert cloud.sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"] == "Creating"
     for call in (cloud.sagemaker.delete_endpoint, cloud.sagemaker.update_endpoint):
@@ -151,7 +77,7 @@ def test_the_life_of_an_endpoint(cloud: Cloud, embedded: RunningServer, model: P
     with pytest.raises(ClientError, match="not found") as refusal:
         invoke(cloud, name, "1")
     assert refusal.value.response["Error"]["Code"] == "ValidationError"
-    described = settled(cloud, name)
+    described = cloud.settled(name)
     assert (described["EndpointStatus"], described["EndpointArn"]) == ("InService", arn)
     assert described["ProductionVariants"][0]["VariantName"] == "all"
     assert invoke(cloud, name, "21") == "42.0"
@@ -159,9 +85,9 @@ def test_the_life_of_an_endpoint(cloud: Cloud, embedded: RunningServer, model: P
 
     process = serving_process(embedded.state)
     # No interpreter starts in such a place: the cheapest container that dies.
-    broken = deployable(cloud, "broken", archive(model), PYTHONHOME="/nowhere")
+    broken = cloud.deployable("broken", archive(model), PYTHONHOME="/nowhere")
     cloud.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=broken)
-    described = settled(cloud, name)
+    described = cloud.settled(name)
     assert (described["EndpointStatus"], described["EndpointConfigName"]) == ("InService", good)
     assert "ping health check" in described["FailureReason"]
     assert "encodings" in described["FailureReason"]
@@ -192,6 +118,54 @@ def serving_process(state: Path) -> int:
     return int(found.split()[0])
 
 
+def test_traffic_is_shared_by_weight_and_a_caller_may_choose(cloud: Cloud, model: Path) -> None:
+    models = [cloud.deployable(name, archive(model, code__inference=HANDLER)) for name in ("one", "two")]
+    name = f"endpoint-{secrets.token_hex(4)}"
+    variants = [variant("blue", models[0], 3.0), variant("green", models[1], 1.0)]
+    cloud.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants)
+    cloud.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    assert cloud.settled(name)["EndpointStatus"] == "InService"
+    runtime = cloud.client("sagemaker-runtime")
+
+    def asked(**more: str) -> str:
+        answer = runtime.invoke_endpoint(EndpointName=name, Body="1", ContentType="text/plain", **more)
+        return str(answer["InvokedProductionVariant"])
+
+    # One in four of 200: outside of these bounds once in a hundred thousand runs.
+    assert 25 <= sum(asked() == "green" for _ in range(200)) <= 79
+    assert {asked(TargetVariant="green") for _ in range(20)} == {"green"}
+    with pytest.raises(ClientError, match="Variant red not found"):
+        asked(TargetVariant="red")
+    cloud.sagemaker.delete_endpoint(EndpointName=name)
+
+
+def test_endpoints_are_steps_too(cloud: Cloud, model: Path) -> None:
+    name = f"endpoint-{secrets.token_hex(4)}"
+    good = cloud.deployable("good", archive(model, code__inference=HANDLER))
+    broken = cloud.deployable("broken", archive(model), PYTHONHOME="/nowhere")
+
+    def deploying(served: str) -> str:
+        made = {"Get": "Steps.Config.EndpointConfigName"}
+        config = {
+            "Name": "Config",
+            "Type": "EndpointConfig",
+            "Arguments": {"ProductionVariants": [variant("all", served)]},
+        }
+        endpoint = {"EndpointName": name, "EndpointConfigName": made}
+        return definition(config, {"Name": "Serve", "Type": "Endpoint", "Arguments": endpoint})
+
+    created = cloud.run(deploying(good))
+    assert created.status == "Succeeded", created.reason
+    assert created.steps["Serve"]["Metadata"]["Endpoint"]["Arn"].endswith(f":endpoint/{name}")
+    first = created.steps["Config"]["Metadata"]["EndpointConfig"]["Arn"].rpartition("/")[2]
+    assert cloud.sagemaker.describe_endpoint(EndpointName=name)["EndpointConfigName"] == first
+    failed = cloud.run(deploying(broken))
+    assert failed.statuses == {"Config": "Succeeded", "Serve": "Failed"}
+    assert "ping health check" in failed.steps["Serve"]["FailureReason"]
+    assert invoke(cloud, name, "4") == "8.0"
+    cloud.sagemaker.delete_endpoint(EndpointName=name)
+
+
 def test_an_archive_without_a_version_is_named(tmp_path: Path) -> None:
     from infra.local.model_server import Server
 
@@ -202,11 +176,11 @@ def test_an_archive_without_a_version_is_named(tmp_path: Path) -> None:
 
 def test_a_first_creation_that_fails_is_failed_and_can_be_deleted(cloud: Cloud) -> None:
     for body in (b"this is no archive", None):
-        config = deployable(cloud, "broken", body or b"")
+        config = cloud.deployable("broken", body or b"")
         if body is None:
             cloud.client("s3").delete_object(Bucket=cloud.bucket, Key=f"{config}.tar.gz")
         cloud.sagemaker.create_endpoint(EndpointName=config, EndpointConfigName=config)
-        described = settled(cloud, config)
+        described = cloud.settled(config)
         assert described["EndpointStatus"] == "Failed"
         assert f"Failed to download or unpack model data {cloud.s3(config)}.tar.gz" in described["FailureReason"]
         cloud.sagemaker.delete_endpoint(EndpointName=config)
