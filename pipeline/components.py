@@ -24,6 +24,7 @@ from sagemaker.core.workflow.execution_variables import ExecutionVariables
 from sagemaker.core.workflow.functions import Join
 from sagemaker.core.workflow.parameters import ParameterFloat, ParameterInteger
 from sagemaker.core.workflow.pipeline_context import PipelineSession
+from sagemaker.mlops.workflow.retry import SageMakerJobExceptionTypeEnum, SageMakerJobStepRetryPolicy
 from sagemaker.mlops.workflow.steps import CacheConfig, ProcessingStep
 from sagemaker.train import ModelTrainer
 from sagemaker.train.configs import Compute, InputData, SourceCode, StoppingCondition
@@ -34,6 +35,20 @@ from pipeline.settings import Settings
 
 CACHE = CacheConfig(enable_caching=True, expire_after="30d")
 """A step whose inputs and code are unchanged is not run again within a month."""
+
+RETRIES = [
+    SageMakerJobStepRetryPolicy(
+        exception_types=[
+            SageMakerJobExceptionTypeEnum.INTERNAL_ERROR,
+            SageMakerJobExceptionTypeEnum.CAPACITY_ERROR,
+            SageMakerJobExceptionTypeEnum.RESOURCE_LIMIT,
+        ],
+        interval_seconds=60,
+        backoff_rate=2.0,
+        max_attempts=4,
+    )
+]
+"""What is nobody's mistake is tried again, over a quarter of an hour; a script that fails fails once."""
 
 INPUT = "/opt/ml/processing/input"
 OUTPUT = "/opt/ml/processing/output"
@@ -136,7 +151,7 @@ class Workshop:
             outputs=["deployment"],
             instance_type=instance_type,
         )
-        return ProcessingStep("DeployEndpoint", step_args=arguments)
+        return ProcessingStep("DeployEndpoint", step_args=arguments, retry_policies=RETRIES)
 
     def training(self, hyperparameters: Mapping[str, Any], channels: Mapping[str, Any], instance_type: Any) -> Any:
         """Return step arguments for the training job."""

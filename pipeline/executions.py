@@ -176,6 +176,14 @@ def stop(cloud: Cloud, arn: str) -> None:
         raise ExecutionError(error.response["Error"]["Message"]) from error
 
 
+def retry(cloud: Cloud, arn: str) -> None:
+    """Let an execution that failed or was stopped go on. Raises ``ExecutionError`` when it runs or succeeded."""
+    try:
+        cloud.client("sagemaker").retry_pipeline_execution(PipelineExecutionArn=arn)
+    except ClientError as error:
+        raise ExecutionError(error.response["Error"]["Message"]) from error
+
+
 def log(cloud: Cloud, step: Step, last: int | None = None) -> list[str]:
     """Return the lines of a step's job, all or the last few; none for a step without a job or without a log yet."""
     group = LOG_GROUPS.get(step.job_kind)

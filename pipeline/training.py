@@ -22,7 +22,7 @@ from sagemaker.mlops.workflow.steps import ProcessingStep, TrainingStep
 from sagemaker.serve.model_builder import ModelBuilder
 
 from pipeline import parameters
-from pipeline.components import CACHE, INPUT, OUTPUT, Workshop
+from pipeline.components import CACHE, INPUT, OUTPUT, RETRIES, Workshop
 from pipeline.parameters import APPROVALS
 from pipeline.settings import Settings
 
@@ -120,7 +120,7 @@ def _preprocess(workshop: Workshop, given: Parameters) -> ProcessingStep:
         outputs=["train", "validation", "test", "manifest"],
         instance_type=given.processing_instance,
     )
-    return ProcessingStep("Preprocess", step_args=arguments, cache_config=CACHE)
+    return ProcessingStep("Preprocess", step_args=arguments, cache_config=CACHE, retry_policies=RETRIES)
 
 
 def _validate(workshop: Workshop, given: Parameters, preprocess: ProcessingStep) -> ProcessingStep:
@@ -131,7 +131,7 @@ def _validate(workshop: Workshop, given: Parameters, preprocess: ProcessingStep)
         outputs=["validation"],
         instance_type=given.processing_instance,
     )
-    return ProcessingStep("ValidateData", step_args=arguments, cache_config=CACHE)
+    return ProcessingStep("ValidateData", step_args=arguments, cache_config=CACHE, retry_policies=RETRIES)
 
 
 def _train(workshop: Workshop, given: Parameters, preprocess: ProcessingStep, validate: ProcessingStep) -> TrainingStep:
@@ -147,7 +147,9 @@ def _train(workshop: Workshop, given: Parameters, preprocess: ProcessingStep, va
         instance_type=given.training_instance,
     )
     # Nothing flows from validation to training: it only has to have passed before anything is paid for.
-    return TrainingStep("TrainLeNet", step_args=arguments, cache_config=CACHE, depends_on=[validate])
+    return TrainingStep(
+        "TrainLeNet", step_args=arguments, cache_config=CACHE, retry_policies=RETRIES, depends_on=[validate]
+    )
 
 
 def _evaluate(workshop: Workshop, given: Parameters, preprocess: ProcessingStep, train: TrainingStep) -> ProcessingStep:
@@ -171,7 +173,9 @@ def _evaluate(workshop: Workshop, given: Parameters, preprocess: ProcessingStep,
         outputs=["evaluation"],
         instance_type=given.processing_instance,
     )
-    return ProcessingStep("Evaluate", step_args=arguments, property_files=[REPORT], cache_config=CACHE)
+    return ProcessingStep(
+        "Evaluate", step_args=arguments, property_files=[REPORT], cache_config=CACHE, retry_policies=RETRIES
+    )
 
 
 def _register(workshop: Workshop, given: Parameters, train: TrainingStep, evaluate: ProcessingStep) -> ModelStep:

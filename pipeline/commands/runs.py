@@ -278,6 +278,22 @@ def stop(
 
 
 @told
+def retry(
+    execution: ExecutionArgument = None,
+    cloud: CloudOption = CloudName.LOCAL,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
+    """Let an execution that failed or was stopped go on from the steps that did not succeed, and watch it."""
+    settings = load(settings_file)
+    place = clouds.connect(cloud, settings)
+    arn = executions.find(place, settings.training_pipeline, execution)
+    executions.retry(place, arn)
+    with ExecutionView(place, console) as view:
+        snapshot = lifecycle.follow(place, arn, view)
+    raise typer.Exit(_exit_code(snapshot))
+
+
+@told
 def predict(
     images: Annotated[list[Path], typer.Argument(help="PNG or JPEG files.")],
     cloud: CloudOption = CloudName.LOCAL,

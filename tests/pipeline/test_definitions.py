@@ -53,6 +53,17 @@ def test_the_chain_has_its_steps_in_their_places(definition):
     assert auto["DependsOn"] == ["RegisterModel"]
 
 
+def test_every_job_is_tried_again_when_the_failure_is_nobodys_mistake(definition):
+    policies = {step["Name"]: step.get("RetryPolicies") for step in flatten(definition["Steps"])}
+    jobs = {"Preprocess", "ValidateData", "TrainLeNet", "Evaluate", "DeployEndpoint"}
+    assert {name for name, found in policies.items() if found} == jobs
+    (policy,) = policies["TrainLeNet"]
+    assert "SageMaker.CAPACITY_ERROR" in policy["ExceptionType"]
+    # Four retries after 1, 2, 4 and 8 minutes.
+    waits = [policy["IntervalSeconds"] * policy["BackoffRate"] ** n for n in range(policy["MaxAttempts"])]
+    assert sum(waits) == 900
+
+
 def test_training_waits_for_validated_data(definition):
     steps = {step["Name"]: step for step in definition["Steps"]}
     assert steps["TrainLeNet"]["DependsOn"] == ["ValidateData"]
