@@ -1,19 +1,30 @@
 """One instance of a job: a folder that stands for ``/opt/ml``, a process in it, and its log.
 
-There is no container engine. A job's process gets its own ``/opt/ml`` by rewriting that prefix wherever SageMaker hands
-paths over: entry point, arguments, environment, and the text files of the SDK's driver channel.
+There is no container engine. A job's process gets its own ``/opt/ml`` in one of two ways: by rewriting that prefix
+wherever SageMaker hands paths over (entry point, arguments, environment, and the text files of the SDK's driver
+channel), which works everywhere; or by a mount namespace of its own in which the folder really is ``/opt/ml``, which
+needs Linux and its leave.
+
+Instances find each other by the names ``algo-1`` to ``algo-N``, each on a loopback address of its own, through a hosts
+file that only they see; that, too, needs a mount namespace. They share the machine's ports: a server that listens on
+every address, as TensorFlow's does, needs another port on each instance.
 Source: "How Amazon SageMaker AI Runs Your Training Image" and "... Your Processing Container Image", developer guide.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import logging
+import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +47,43 @@ LOG_SECONDS = 0.5
 """How long a log line waits for company before both are sent."""
 
 
-class Container:
-    """A folder that a process sees as its ``/opt/ml``."""
+_ENTER = """
+[ -z "$1" ] || mount --bind "$1" /etc/hosts || exit
+if [ -n "$2" ]; then
+    # What else the machine keeps in /opt, perhaps this very Python, stays in its place.
+    for entry in /opt/*; do
+        if [ -d "$entry" ] && [ "$entry" != /opt/ml ]; then
+            mkdir -p "$2/${entry##*/}" && mount --rbind "$entry" "$2/${entry##*/}" || exit
+        fi
+    done
+    mount --rbind "$2" /opt && cd /opt/ml || exit
+fi
+shift 2
+exec "$@"
+"""
+"""Runs in a new mount namespace: binds a hosts file ($1) and a folder for ``/opt`` ($2), then becomes the command."""
 
-    def __init__(self, folder: Path) -> None:
+_UNSHARE = ("unshare", "--map-root-user", "--mount", "sh", "-c")
+
+
+@functools.cache
+def namespaces_refused() -> str:
+    """Return why this machine gives no mount namespace to a program of this user, or an empty text if it does."""
+    try:
+        probe = subprocess.run([*_UNSHARE, "mount --bind /opt /opt"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return "" if probe.returncode == 0 else probe.stderr.strip() or f"unshare exits with {probe.returncode}"
+
+
+class Container:
+    """A folder that a process sees as its ``/opt/ml``, by rewritten paths."""
+
+    def __init__(self, folder: Path, hosts: Sequence[str] = ()) -> None:
+        self.folder = folder
         self.opt_ml = folder / "opt" / "ml"
+        self.opt_ml.mkdir(parents=True, exist_ok=True)
+        self._hosts = hosts
         self._child: Child | None = None
         self._stopped = False
         self._lock = threading.Lock()
@@ -55,8 +98,19 @@ class Container:
             raise ValueError(f"'{inside}' is outside /opt/ml, which is all that a job owns here")
         return self.opt_ml.joinpath(*parts[3:])
 
+    def write_json(self, inside: str, content: Any) -> None:
+        """Write a configuration file."""
+        path = self.path(inside)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+
+    def read_text(self, inside: str) -> str:
+        """Read a message that the script may have left, or an empty text."""
+        path = self.path(inside)
+        return path.read_text(errors="replace").strip() if path.is_file() else ""
+
     def rewrite(self, text: str) -> str:
-        """Replace ``/opt/ml`` in a text by this container's folder."""
+        """Return a text as the process must be given it: ``/opt/ml`` replaced by this container's folder."""
         return _OPT_ML.sub(lambda _: str(self.opt_ml), text)
 
     def rewrite_files(self, folder: Path) -> None:
@@ -69,6 +123,23 @@ class Container:
                     continue
                 path.write_text(self.rewrite(text), encoding="utf-8")
 
+    def command_line(self, command: Iterable[str]) -> list[str]:
+        """Return what to start for a command to run in this container."""
+        words = [self.rewrite(word) for word in command]
+        return self._entered(words, "") if self._hosts_file() else words
+
+    def _entered(self, words: list[str], opt: str) -> list[str]:
+        return [*_UNSHARE, _ENTER, "sh", self._hosts_file(), opt, *words]
+
+    def _hosts_file(self) -> str:
+        """Write the names that this instance knows and return where, or nothing where there is no way to use them."""
+        if len(self._hosts) < 2 or namespaces_refused():
+            return ""
+        path = self.folder / "hosts"
+        lines = [f"{address}\t{host}" for host, address in addresses(self._hosts, str(self.folder.parent)).items()]
+        path.write_text("\n".join([Path("/etc/hosts").read_text().rstrip(), *lines, ""]))
+        return str(path)
+
     def run(self, command: Iterable[str], environment: Mapping[str, str], log: JobLog, seconds: float) -> int:
         """Run a command to its end and return its exit code; its output goes to ``log``.
 
@@ -79,7 +150,7 @@ class Container:
             if self._stopped:
                 return -signal.SIGTERM
             child = self._child = Child(
-                [self.rewrite(word) for word in command],
+                self.command_line(command),
                 {key: self.rewrite(value) for key, value in environment.items()},
                 cwd=self.opt_ml,
                 stdout=subprocess.PIPE,
@@ -100,6 +171,61 @@ class Container:
             self._stopped = True
         if self._child is not None:
             self._child.stop(grace_seconds)
+
+
+class NamespaceContainer(Container):
+    """A folder that a process sees as its ``/opt/ml`` because it is mounted there, for this process and its children.
+
+    The process is root in a user namespace, as it is in a container, and this program's user to everybody else.
+    """
+
+    def rewrite(self, text: str) -> str:
+        """Return the text: the paths in it are right as they are."""
+        return text
+
+    def command_line(self, command: Iterable[str]) -> list[str]:
+        """Return what to start for a command to run in this container."""
+        return self._entered(list(command), str(self.opt_ml.parent))
+
+
+SWITCH = "SAGEMAKER_EMBEDDED_CONTAINERS"
+"""The server's environment variable for how jobs get their ``/opt/ml``: ``rewrite`` (the default) or ``namespace``."""
+
+
+def chosen() -> type[Container]:
+    """Return the kind of container that ``SWITCH`` asks for.
+
+    Raises ``RuntimeError`` for one that does not exist, or not on this machine.
+    """
+    name = os.environ.get(SWITCH, "rewrite")
+    if name not in ("rewrite", "namespace"):
+        raise RuntimeError(f"{SWITCH} is '{name}': expected 'rewrite' or 'namespace'")
+    if name == "namespace" and namespaces_refused():
+        raise RuntimeError(f"{SWITCH} is 'namespace', but this machine gives none: {namespaces_refused()}")
+    return NamespaceContainer if name == "namespace" else Container
+
+
+def addresses(hosts: Sequence[str], job: str) -> dict[str, str]:
+    """Give each host of a job a loopback address; those of other jobs differ, so that both may use the same port."""
+    first, second = hashlib.sha256(job.encode()).digest()[:2]
+    return {host: f"127.{first}.{second}.{number}" for number, host in enumerate(hosts, start=1)}
+
+
+def unresolved(hosts: Sequence[str]) -> str:
+    """Return why a job's instances cannot find each other by name, and the way out, or an empty text if they can."""
+    if len(hosts) < 2 or not namespaces_refused():
+        return ""
+    try:
+        for host in hosts:
+            socket.gethostbyname(host)
+    except OSError:
+        names = " ".join(hosts)
+        return (
+            f"The names {names} mean nothing on this machine, because it gives no mount namespaces "
+            f"({namespaces_refused()}). If the instances talk to each other, add this line to /etc/hosts: "
+            f"127.0.0.1 {names}"
+        )
+    return ""
 
 
 class JobLog:

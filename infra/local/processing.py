@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from infra.local import objects
 from infra.local.container import Container
-from infra.local.jobs import Job, read_text, require, require_members, write_json
-from infra.local.service import now
+from infra.local.jobs import ContainerJob, refuse_members, require, require_members
 from infra.local.store import Record
 
 
-class ProcessingJob(Job):
+class ProcessingJob(ContainerJob):
     """A processing job: any command between S3 inputs and S3 outputs."""
 
     kind = "ProcessingJob"
     arn_kind = "processing-job"
     name_variable = "PROCESSING_JOB_NAME"
     log_group = "/aws/sagemaker/ProcessingJobs"
+    times = ("ProcessingStartTime", "ProcessingEndTime")
+    message_file = "/opt/ml/output/message"
 
     def refuse_unsupported(self) -> None:
         """Refuse what is not a command between S3 folders."""
@@ -27,6 +28,7 @@ class ProcessingJob(Job):
             require(place, given["S3Input"], S3InputMode=("File",), S3CompressionType=("None",))
         for output in self.request.get("ProcessingOutputConfig", {}).get("Outputs", []):
             place = f"Output {output['OutputName']}"
+            refuse_members(place, output, "FeatureStoreOutput")
             require_members(place, output, "S3Output")
             require_members(place, output["S3Output"], "LocalPath")
 
@@ -36,53 +38,27 @@ class ProcessingJob(Job):
         return dict(self.request["AppSpecification"])
 
     @property
-    def resources(self) -> Record:
-        """The cluster part of the request."""
-        return dict(self.request["ProcessingResources"]["ClusterConfig"])
+    def groups(self) -> list[tuple[str, str, int]]:
+        """The cluster, which is one group."""
+        cluster = self.request["ProcessingResources"]["ClusterConfig"]
+        return [("homogeneousCluster", cluster["InstanceType"], cluster["InstanceCount"])]
 
     def prepare(self, container: Container, index: int) -> None:
         """Download inputs, make output folders, write the job's own configuration."""
         for given in self.request.get("ProcessingInputs", []):
-            source = given["S3Input"]
-            sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
-            objects.download(
-                self.context.client("s3"),
-                source["S3Uri"],
-                container.path(source["LocalPath"]),
-                source["S3DataType"],
-                index if sharded else 0,
-                self.instance_count if sharded else 1,
-            )
-        for output in self._outputs():
-            container.path(output["LocalPath"]).mkdir(parents=True, exist_ok=True)
-        write_json(container, "/opt/ml/config/processingjobconfig.json", self.request)
-        write_json(
-            container,
-            "/opt/ml/config/resourceconfig.json",
-            {"current_host": self.hosts[index], "hosts": self.hosts},
-        )
+            self.fetch(given["S3Input"], container, given["S3Input"]["LocalPath"], index)
+        for output in self.request.get("ProcessingOutputConfig", {}).get("Outputs", []):
+            target = output["S3Output"]
+            folder = container.path(target["LocalPath"])
+            folder.mkdir(parents=True, exist_ok=True)
+            mirrors = self.continuous if target["S3UploadMode"] == "Continuous" else self.at_end
+            mirrors.append(objects.Mirror(self.context.client("s3"), folder, target["S3Uri"]))
         container.path("/opt/ml/output").mkdir(parents=True, exist_ok=True)
-
-    def _outputs(self) -> list[Record]:
-        config = self.request.get("ProcessingOutputConfig", {"Outputs": []})
-        return [output["S3Output"] for output in config["Outputs"]]
-
-    def start_fields(self) -> Record:
-        """When processing began."""
-        return {"ProcessingStartTime": now()}
-
-    def end_fields(self, status: str) -> Record:
-        """When processing ended."""
-        return {"ProcessingEndTime": now()}
+        request = {"ProcessingJobArn": self.arn, **self.request}
+        container.write_json("/opt/ml/config/processingjobconfig.json", request)
+        container.write_json("/opt/ml/config/resourceconfig.json", self.resource_config(index))
 
     def finish(self, succeeded: bool) -> Record:
-        """Upload the outputs, also those of a job that failed: its reports are how people learn why."""
-        for output in self._outputs():
-            for container in self.containers:
-                objects.upload(self.context.client("s3"), container.path(output["LocalPath"]), output["S3Uri"])
-        message = next((text for c in self.containers if (text := self.failure_message(c))), "")
+        """Say what the script said; outputs are uploaded even if it failed, for they may tell why."""
+        message = next((text for each in self.containers if (text := each.read_text(self.message_file))), "")
         return {"ExitMessage": message[:1024]} if message else {}
-
-    def failure_message(self, container: Container) -> str:
-        """Return what the script left in ``/opt/ml/output/message``."""
-        return read_text(container, "/opt/ml/output/message")

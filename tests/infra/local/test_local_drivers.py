@@ -8,7 +8,7 @@ import runpy
 from pathlib import Path
 
 from embedded_cloud import Cloud
-from test_local_jobs import channel, members
+from test_local_jobs import channel, client, embedded, members  # noqa: F401  # fixtures: these tests run on both kinds
 
 SCRIPT = """
 import argparse, json, os, pathlib
@@ -54,5 +54,5 @@ def test_the_sdks_drivers_find_a_container(cloud: Cloud) -> None:
     assert described["TrainingJobStatus"] == "Completed", described["FailureReason"]
     seen = json.loads(members(cloud.get(described["ModelArtifacts"]["S3ModelArtifacts"]))["seen"])
     assert (seen["epochs"], seen["data"]) == (3, "1,2")
-    assert seen["SM_MODEL_DIR"].endswith("/algo-1/opt/ml/model")
+    assert seen["SM_MODEL_DIR"].endswith("/opt/ml/model")
     assert (json.loads(seen["SM_HOSTS"]), seen["SM_CURRENT_HOST"]) == (["algo-1"], "algo-1")

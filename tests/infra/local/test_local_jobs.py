@@ -1,20 +1,63 @@
-"""Processing and training jobs as boto3 sees them: data in, data out, and how they end."""
+"""Processing jobs, and what all jobs have in common, as boto3 sees them: data in, data out, and how they end.
+
+All of it holds for both ways in which a job gets its ``/opt/ml``.
+"""
 
 from __future__ import annotations
 
+import functools
 import io
-import json
 import os
+import secrets
 import tarfile
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
-from embedded_cloud import CLUSTER, Cloud, wait_until
+from embedded_cloud import CLUSTER, ROLE, Cloud, bash, wait_until
+
+from infra.local import control
+from infra.local.container import SWITCH, namespaces_refused
+from infra.local.job_calls import Jobs
+from infra.local.jobs import JobContext
+from infra.local.service import Service
+from infra.local.store import Store
 
 TWO = {**CLUSTER, "InstanceCount": 2}
+
+
+@pytest.fixture(scope="module", params=["rewrite", "namespace"])
+def embedded(
+    request: pytest.FixtureRequest, embedded: control.RunningServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[control.RunningServer]:
+    """The session's server, which rewrites paths, and one whose jobs have mount namespaces."""
+    if request.param == "rewrite":
+        yield embedded
+        return
+    if namespaces_refused():
+        pytest.skip(f"this machine gives no mount namespaces: {namespaces_refused()}")
+    state = tmp_path_factory.mktemp("namespace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SWITCH, request.param)
+        server = control.start(state, port=0, region=embedded.region)
+    yield server
+    control.stop(state)
+
+
+def clients(server: control.RunningServer) -> Callable[[str], Any]:
+    session = boto3.Session("local", "local", region_name=server.region)
+    config = Config(retries={"total_max_attempts": 1}, proxies={})
+    return functools.cache(lambda service: session.client(service, endpoint_url=server.url, config=config))
+
+
+@pytest.fixture(scope="module")
+def client(embedded: control.RunningServer) -> Callable[[str], Any]:
+    """Makes clients of this module's server."""
+    return clients(embedded)
 
 
 def s3_input(uri: str, path: str, **more: Any) -> dict[str, Any]:
@@ -45,6 +88,14 @@ def test_a_processing_job_reads_and_writes_s3(cloud: Cloud) -> None:
     assert described["ExitMessage"] == "all done"
     assert described["ProcessingStartTime"] <= described["ProcessingEndTime"]
     assert cloud.get(cloud.s3("result/sum")) == b"12"
+
+
+def test_both_ways_to_opt_ml_are_really_tried(cloud: Cloud, request: pytest.FixtureRequest) -> None:
+    # No rewriting reaches a path that the script puts together.
+    job = cloud.process("folder=/opt; cd $folder/ml/config && echo exact || echo rewritten")
+    assert cloud.processed(job)["ProcessingJobStatus"] == "Completed"
+    expected = {"rewrite": "rewritten", "namespace": "exact"}[request.node.callspec.params["embedded"]]
+    assert cloud.log("/aws/sagemaker/ProcessingJobs", job)[-1] == expected
 
 
 def test_a_failed_job_says_why_in_its_own_words_and_leaves_its_outputs(cloud: Cloud) -> None:
@@ -152,67 +203,33 @@ def test_a_job_reaches_this_cloud_and_no_other(cloud: Cloud) -> None:
     assert line.endswith("/opt/ml/x")
 
 
-TRAINING = """
-cd /opt/ml
-cat input/data/train/* > model/weights
-echo curve > output/data/curve
-cp -r input/config output/data/
-for epoch in 1 2; do echo "epoch $epoch accuracy: 0.$epoch loss: nan"; done
-"""
-
-
-def test_a_training_job_makes_a_model(cloud: Cloud) -> None:
-    cloud.put({"train/a": "w1", "train/b": "w2"})
-    metrics = [{"Name": name, "Regex": f"{name}: (\\S+)"} for name in ("accuracy", "loss")]
-    described = cloud.train(
-        TRAINING,
-        AlgorithmSpecification={"MetricDefinitions": metrics},
-        InputDataConfig=[channel("train", cloud.s3("train"), S3DataDistributionType="FullyReplicated")],
-        HyperParameters={"epochs": "2"},
+def test_continuous_outputs_go_up_while_the_job_runs_and_others_at_its_end(cloud: Cloud, tmp_path: Path) -> None:
+    outputs = [
+        {
+            "OutputName": mode,
+            "S3Output": {"LocalPath": f"/opt/ml/processing/{mode}", "S3Uri": cloud.s3(mode), "S3UploadMode": mode},
+        }
+        for mode in ("Continuous", "EndOfJob")
+    ]
+    script = (
+        "cd /opt/ml/processing; echo 1 > Continuous/early; echo 1 > EndOfJob/early;"
+        f"until [ -e {tmp_path}/go ]; do sleep 0.05; done; echo 2 > Continuous/late; echo 3 > Continuous/early"
     )
-    assert described["TrainingJobStatus"] == described["SecondaryStatus"] == "Completed", described
-    artifacts = described["ModelArtifacts"]["S3ModelArtifacts"]
-    assert artifacts == cloud.s3(f"models/{described['TrainingJobName']}/output/model.tar.gz")
-    assert members(cloud.get(artifacts)) == {"weights": "w1w2"}
-    output = members(cloud.get(artifacts.replace("model.tar.gz", "output.tar.gz")))
-    assert output["curve"] == "curve\n"
-    assert json.loads(output["config/hyperparameters.json"]) == {"epochs": "2"}
-    assert json.loads(output["config/inputdataconfig.json"])["train"]["TrainingInputMode"] == "File"
-    resources = json.loads(output["config/resourceconfig.json"])
-    assert (resources["current_host"], resources["hosts"]) == ("algo-1", ["algo-1"])
-    assert {m["MetricName"]: round(m["Value"], 3) for m in described["FinalMetricDataList"]} == {"accuracy": 0.2}
-    assert (
-        cloud.log("/aws/sagemaker/TrainingJobs", described["TrainingJobName"])[0] == "epoch 1 accuracy: 0.1 loss: nan"
+    job = cloud.process(script, arguments={"ProcessingOutputConfig": {"Outputs": outputs}})
+    wait_until(lambda: cloud.keys("Continuous/"), lambda keys: keys == ["Continuous/early"])
+    assert cloud.keys("EndOfJob/") == []
+    (tmp_path / "go").touch()
+    assert cloud.processed(job)["ProcessingJobStatus"] == "Completed"
+    assert [cloud.get(cloud.s3(key)) for key in cloud.keys("Continuous/")] == [b"3\n", b"2\n"]
+    assert cloud.keys("EndOfJob/") == ["EndOfJob/early"]
+
+
+def test_an_output_that_cannot_be_uploaded_fails_the_job_in_plain_words(cloud: Cloud) -> None:
+    described = cloud.processed(
+        cloud.process("touch /opt/ml/processing/out/x", outputs={"out": "s3://no-such-bucket/x"})
     )
-
-
-def test_a_training_job_that_fails_leaves_no_model(cloud: Cloud) -> None:
-    described = cloud.train("echo x > /opt/ml/model/x; echo loss is NaN > /opt/ml/output/failure; exit 1")
-    assert (described["TrainingJobStatus"], described["SecondaryStatus"]) == ("Failed", "Failed")
-    assert described["FailureReason"] == "AlgorithmError: loss is NaN, exit code: 1"
-    assert "ModelArtifacts" not in described
-    assert cloud.keys("models/") == []
-
-
-def test_checkpoints_outlive_a_job_that_ran_out_of_time(cloud: Cloud) -> None:
-    checkpoints = {"CheckpointConfig": {"S3Uri": cloud.s3("checkpoints")}}
-    script = "cd /opt/ml/checkpoints; ls | wc -l > ../model/found; touch epoch-$(date +%N); sleep ${SECONDS_TO_RUN}"
-    started = time.monotonic()
-    first = cloud.train(
-        script, **checkpoints, Environment={"SECONDS_TO_RUN": "100"}, StoppingCondition={"MaxRuntimeInSeconds": 1}
-    )
-    assert time.monotonic() - started < 60
-    assert (first["TrainingJobStatus"], first["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
-    assert len(cloud.keys("checkpoints/epoch-")) == 1
-    second = cloud.train(script, **checkpoints, Environment={"SECONDS_TO_RUN": "0"})
-    assert second["TrainingJobStatus"] == "Completed"
-    assert members(cloud.get(second["ModelArtifacts"]["S3ModelArtifacts"])) == {"found": "1\n"}
-    assert len(cloud.keys("checkpoints/epoch-")) == 2
-
-
-def test_a_folder_that_the_script_removed_is_no_failure(cloud: Cloud) -> None:
-    described = cloud.train("rm -r /opt/ml/output/data; echo 1 > /opt/ml/model/m")
-    assert described["TrainingJobStatus"] == "Completed"
+    assert described["ProcessingJobStatus"] == "Failed"
+    assert described["FailureReason"].startswith("ClientError: s3://no-such-bucket/x/x cannot be written: ")
 
 
 def test_a_chatty_job_neither_hangs_nor_loses_lines(cloud: Cloud) -> None:
@@ -226,3 +243,27 @@ def test_a_chatty_job_neither_hangs_nor_loses_lines(cloud: Cloud) -> None:
     lines = [event["message"] for page in pages for event in page["events"]]
     assert len(lines) == 30002
     assert lines[-1] == "no newline \ufffd"
+
+
+def test_a_job_tells_each_change_of_its_status(client: Callable[[str], Any], tmp_path: Path) -> None:
+    told: list[tuple[str, str | None]] = []
+    store, service = Store(tmp_path / "records.sqlite"), Service()
+    context = JobContext(
+        service, store, "arn:aws:sagemaker:eu-central-1:123456789012", tmp_path / "jobs", {}, client,
+        on_change=lambda kind, record: told.append((record[f"{kind}Status"], record.get("SecondaryStatus"))),
+    )  # fmt: skip
+    calls = Jobs(context)
+    service.register(calls)
+    specification = {"ImageUri": "any", **bash("sleep 100")}
+    request = {
+        "ProcessingJobName": f"job-{secrets.token_hex(4)}",
+        "RoleArn": ROLE,
+        "AppSpecification": specification,
+        "ProcessingResources": {"ClusterConfig": CLUSTER},
+    }
+    service.call("CreateProcessingJob", request)
+    # It is this server's own job, and not one that an earlier server lost.
+    calls.recover()
+    calls.stop_all()
+    assert told == [("InProgress", None), ("Stopping", None), ("Stopped", None)]
+    store.close()

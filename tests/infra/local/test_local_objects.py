@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,14 +97,76 @@ def test_an_upload_keeps_relative_paths(s3: Any, bucket: str, tmp_path: Path) ->
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "a").write_text("1")
     (tmp_path / "b").write_text("2")
-    assert objects.upload(s3, tmp_path, f"s3://{bucket}/out/") == 2
+    assert objects.Mirror(s3, tmp_path, f"s3://{bucket}/out/").sync() == 2
     assert [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["out/b", "out/deep/a"]
+
+
+def test_a_mirror_copies_again_only_what_changed_and_removes_nothing(s3: Any, bucket: str, tmp_path: Path) -> None:
+    mirror = objects.Mirror(s3, tmp_path, f"s3://{bucket}/out")
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "b").write_text("2")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    assert mirror.sync() == 2
+    assert mirror.sync() == 0
+    (tmp_path / "a").write_text("11")
+    (tmp_path / "b").unlink()
+    assert mirror.sync() == 1
+    objects.download(s3, f"s3://{bucket}/out", tmp_path / "back")
+    assert files(tmp_path / "back") == {"a": "11", "b": "2"}
+
+
+def test_what_a_mirror_restored_is_not_copied_back(s3: Any, bucket: str, tmp_path: Path) -> None:
+    mirror = objects.Mirror(s3, tmp_path / "new", f"s3://{bucket}/c")
+    mirror.restore()
+    assert list((tmp_path / "new").iterdir()) == []
+    put(s3, bucket, "c/a", "c/deep/b", "c-not/d")
+    mirror.restore()
+    assert files(tmp_path / "new") == {"a": "c/a", "deep/b": "c/deep/b"}
+    assert mirror.sync() == 0
+
+
+def test_a_file_that_grows_while_it_is_copied_harms_nothing(s3: Any, bucket: str, tmp_path: Path) -> None:
+    path, done = tmp_path / "log", threading.Event()
+    path.write_bytes(b"x" * 9_000_000)
+
+    def grow() -> None:
+        while not done.is_set():
+            with path.open("ab") as file:
+                file.write(b"x" * 10_000)
+
+    writer = threading.Thread(target=grow)
+    mirror = objects.Mirror(s3, tmp_path, f"s3://{bucket}/out")
+    writer.start()
+    try:
+        assert mirror.sync() == 1
+    finally:
+        done.set()
+        writer.join()
+    assert mirror.sync() == 1
+    assert s3.head_object(Bucket=bucket, Key="out/log")["ContentLength"] == path.stat().st_size
+
+
+def test_an_upload_to_nowhere_names_the_place(s3: Any, tmp_path: Path) -> None:
+    for name, size in (("small", 1), ("large", 9_000_000)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"x" * size)
+        with pytest.raises(objects.TransferFailed, match=r"s3://no-such-bucket/x/file cannot be written"):
+            objects.Mirror(s3, tmp_path / name, "s3://no-such-bucket/x").sync()
+
+
+def test_one_archive_holds_what_several_folders_do(s3: Any, bucket: str, tmp_path: Path) -> None:
+    for host in ("one", "two"):
+        (tmp_path / host).mkdir()
+        (tmp_path / host / f"part-{host}").write_text(host)
+    objects.upload_archive(s3, [tmp_path / "one", tmp_path / "two"], f"s3://{bucket}/model.tar.gz")
+    objects.unpack(s3, f"s3://{bucket}/model.tar.gz", tmp_path / "back")
+    assert files(tmp_path / "back") == {"part-one": "one", "part-two": "two"}
 
 
 def test_an_archive_comes_back_as_it_was(s3: Any, bucket: str, tmp_path: Path) -> None:
     (tmp_path / "model" / "1").mkdir(parents=True)
     (tmp_path / "model" / "1" / "weights").write_text("w")
-    objects.upload_archive(s3, tmp_path / "model", f"s3://{bucket}/model.tar.gz")
+    objects.upload_archive(s3, [tmp_path / "model"], f"s3://{bucket}/model.tar.gz")
     objects.unpack(s3, f"s3://{bucket}/model.tar.gz", tmp_path / "back")
     assert files(tmp_path / "back") == {"1/weights": "w"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "model"]
