@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 from werkzeug.wrappers import Request, Response
 
+from infra.local.events import Events
 from infra.local.service import Service, now, page, refuse
 from infra.local.store import Record, Store
 from infra.local.variants import STOP_SECONDS, ModelServer, UnservableModel, archive_of
@@ -30,6 +31,7 @@ class EndpointContext:
 
     service: Service
     store: Store
+    events: Events
     arn_prefix: str
     folder: Path
     client: Callable[[str], Any]
@@ -63,10 +65,12 @@ class Endpoints:
             "CreationTime": now(),
             "LastModifiedTime": now(),
         }
-        if not self._context.store.insert("Endpoint", name, record):
-            refuse(f'Cannot create already existing endpoint "{arn}".')
-        if request.get("Tags"):
-            self._context.service.call("AddTags", {"ResourceArn": arn, "Tags": request["Tags"]})
+        with self._context.store.exclusive():
+            if not self._context.store.insert("Endpoint", name, record):
+                refuse(f'Cannot create already existing endpoint "{arn}".')
+            if request.get("Tags"):
+                self._context.service.call("AddTags", {"ResourceArn": arn, "Tags": request["Tags"]})
+            self._context.events.resource("Endpoint", record)
         self._start_rollout(name, request["EndpointConfigName"])
         return {"EndpointArn": arn}
 
@@ -95,6 +99,7 @@ class Endpoints:
         """DeleteEndpoint and stop its processes; refused while it changes, as on AWS."""
         with self._context.store.exclusive():
             record = self._settled(request["EndpointName"])
+            self._context.events.resource("Endpoint", {**record, "EndpointStatus": "Deleting"})
             self._context.store.delete("Endpoint", record["EndpointName"])
             self._context.store.delete("Tags", record["EndpointArn"])
         self._replace(record["EndpointName"], [])
@@ -115,7 +120,10 @@ class Endpoints:
         return self._context.service.call("DescribeEndpointConfig", {"EndpointConfigName": name})
 
     def _note(self, name: str, **changes: Any) -> None:
-        self._context.store.update("Endpoint", name, LastModifiedTime=now(), **changes)
+        with self._context.store.exclusive():
+            record = self._context.store.update("Endpoint", name, LastModifiedTime=now(), **changes)
+            if "EndpointStatus" in changes:
+                self._context.events.resource("Endpoint", record)
 
     # Rollouts
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from infra.local.cache import StepCache
 from infra.local.definitions import all_steps
+from infra.local.events import Events
 from infra.local.expressions import ExpressionError, dependencies, holds, resolve
 from infra.local.retries import Attempts, exception_type
 from infra.local.scope import Scope
@@ -34,6 +35,7 @@ class ExecutionContext:
 
     service: Service
     store: Store
+    events: Events
     arn_prefix: str
     client: Callable[[str], Any]
     """Makes a boto3 client of the embedded cloud, for example of ``s3``."""
@@ -80,9 +82,8 @@ class Execution(threading.Thread):
             self._set("Stopped" if self.stop_requested.is_set() else "Succeeded")
 
     def _set(self, status: str, **changes: Any) -> None:
-        self.context.store.update(
-            "PipelineExecution", self.arn, PipelineExecutionStatus=status, LastModifiedTime=now(), **changes
-        )
+        changes.update(PipelineExecutionStatus=status, LastModifiedTime=now())
+        change_execution(self.context, self.arn, **changes)
 
     def _recall(self) -> None:
         """Read the results of the steps that have succeeded already: before a retry, or in a source execution."""
@@ -161,7 +162,7 @@ class StepRun:
 
     def note(self, **changes: Any) -> None:
         """Write down something about the step."""
-        self._context.store.update("PipelineExecutionStep", self._key, **changes)
+        change_step(self._context, self._execution.record, self._step, **changes)
 
     def live(self) -> str | None:
         """Run the step and write down how it ended; answers the reason if it failed."""
@@ -197,6 +198,7 @@ class StepRun:
             self.note(**{**dict.fromkeys(earlier), **record})
         else:
             self._context.store.insert("PipelineExecutionStep", self._key, record)
+            self._context.events.step(self._execution.record, record, self._step["Type"])
 
     def _fail(self, reason: str) -> str:
         self.note(StepStatus="Failed", FailureReason=reason[:1024], EndTime=now())
@@ -255,3 +257,22 @@ class StepRun:
         step = self._step["Name"].replace("_", "-")[:20]
         ending = f"-{self._execution.identifier}-{step}-{secrets.token_hex(5)}"
         return {**arguments, key: arguments.get(key, "pipelines")[: NAME_LENGTH - len(ending)] + ending}
+
+
+def change_execution(context: ExecutionContext, arn: str, **changes: Any) -> Record:
+    """Change an execution's record, send the event of its new status, and return the whole."""
+    with context.store.exclusive():
+        before = context.store.get("PipelineExecution", arn) or {}
+        record = context.store.update("PipelineExecution", arn, **changes)
+        context.events.execution(record, before.get("PipelineExecutionStatus"))
+    return record
+
+
+def change_step(context: ExecutionContext, execution: Record, step: Record, **changes: Any) -> None:
+    """Change a step's record, and send the event of its new status if it has one."""
+    key = f"{execution['PipelineExecutionArn']}/{step['Name']}"
+    with context.store.exclusive():
+        before = context.store.get("PipelineExecutionStep", key) or {}
+        record = context.store.update("PipelineExecutionStep", key, **changes)
+        if "StepStatus" in changes:
+            context.events.step(execution, record, step["Type"], before.get("StepStatus"))

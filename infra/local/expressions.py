@@ -113,12 +113,12 @@ def _json_get(arguments: dict[str, Any], lookup: Lookup) -> Any:
 
 
 def follow(value: Any, path: str, place: str) -> Any:
-    """Walk a path such as ``Outputs['train'].S3Output.S3Uri`` or ``metrics.accuracy`` through a JSON value.
+    """Walk a path such as ``Outputs['train'].S3Output.S3Uri`` or ``$.metrics.accuracy`` through a JSON value.
 
     A text key into a list picks the entry whose name it is (``OutputName``, ``ChannelName``, ...), as SageMaker does.
     Raises ``ExpressionError`` that names ``place``, the key that is missing and the keys that are there.
     """
-    position = 0
+    position = 1 if path.startswith("$") else 0
     while position < len(path):
         token = _TOKEN.match(path, position)
         if token is None:

@@ -7,8 +7,8 @@ import secrets
 
 from botocore.exceptions import ClientError
 
-from infra.local.definitions import bind, check_definition
-from infra.local.executions import Execution, ExecutionContext
+from infra.local.definitions import all_steps, bind, check_definition
+from infra.local.executions import Execution, ExecutionContext, change_execution, change_step
 from infra.local.selection import taken_over
 from infra.local.service import Service, now, page, refuse
 from infra.local.store import Record, Store
@@ -136,6 +136,7 @@ class Pipelines:
             record = _execution_record(version, request, source)
             arn = record["PipelineExecutionArn"]
             self._store.insert("PipelineExecution", arn, record)
+            self._context.events.execution(record)
             self._take_over(record, source)
             self._store.update("Pipeline", pipeline["PipelineName"], LastRunTime=now())
             key = f"{pipeline['PipelineArn']}/{version['PipelineVersionId']}"
@@ -182,10 +183,8 @@ class Pipelines:
                 status = record["PipelineExecutionStatus"]
                 refuse(f"Pipeline execution with ARN {arn} cannot be retried: its status is {status}.")
             changes = {key: request[key] for key in ("ParallelismConfiguration",) if key in request}
-            status = {"PipelineExecutionStatus": "Executing", "FailureReason": None, "LastModifiedTime": now()}
-            self._launch(
-                self._store.update("PipelineExecution", arn, **changes, **status), request["ClientRequestToken"]
-            )
+            changes.update(PipelineExecutionStatus="Executing", FailureReason=None, LastModifiedTime=now())
+            self._launch(change_execution(self._context, arn, **changes), request["ClientRequestToken"])
         return {"PipelineExecutionArn": arn}
 
     def recover(self) -> None:
@@ -195,12 +194,13 @@ class Pipelines:
             if record["PipelineExecutionStatus"] not in UNFINISHED:
                 continue
             arn = record["PipelineExecutionArn"]
-            for step in self._store.list("PipelineExecutionStep", f"{arn}/"):
-                if step["StepStatus"] == "Executing":
-                    key, ended = f"{arn}/{step['StepName']}", {"StepStatus": "Failed", "EndTime": now()}
-                    self._store.update("PipelineExecutionStep", key, FailureReason=reason, **ended)
-            status = {"PipelineExecutionStatus": "Failed", "LastModifiedTime": now()}
-            self._store.update("PipelineExecution", arn, FailureReason=reason, **status)
+            for step in all_steps(record["_definition"]["Steps"]):
+                noted = self._store.get("PipelineExecutionStep", f"{arn}/{step['Name']}")
+                if noted is not None and noted["StepStatus"] == "Executing":
+                    ended = {"StepStatus": "Failed", "FailureReason": reason, "EndTime": now()}
+                    change_step(self._context, record, step, **ended)
+            ended = {"PipelineExecutionStatus": "Failed", "FailureReason": reason, "LastModifiedTime": now()}
+            change_execution(self._context, arn, **ended)
 
     def stop_pipeline_execution(self, request: Record) -> Record:
         """StopPipelineExecution: no further step starts, and the jobs that run are stopped."""

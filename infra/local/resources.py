@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from infra.local.events import Events
 from infra.local.service import Service, now, page, refuse
 from infra.local.store import Record, Store
 
@@ -11,8 +12,8 @@ APPROVAL_DEFAULT = "PendingManualApproval"
 class Resources:
     """Names, ARNs and records of whatever does not run."""
 
-    def __init__(self, service: Service, store: Store, account: str, region: str) -> None:
-        self._service, self._store = service, store
+    def __init__(self, service: Service, store: Store, events: Events, account: str, region: str) -> None:
+        self._service, self._store, self._events = service, store, events
         self._prefix = f"arn:aws:sagemaker:{region}:{account}"
 
     def arn(self, kind: str, name: str) -> str:
@@ -137,6 +138,7 @@ class Resources:
                 "CreationTime": now(),
             }
             self._store.insert("ModelPackage", arn, record)
+            self._events.resource("ModelPackage", record)
             self._store.update("ModelPackageGroup", group["ModelPackageGroupName"], _last_version=version)
         self._tag(arn, request.get("Tags", []))
         return {"ModelPackageArn": arn}
@@ -171,7 +173,9 @@ class Resources:
             before = self._package(arn).get("CustomerMetadataProperties", {})
             properties = {**before, **changes.get("CustomerMetadataProperties", {})}
             changes["CustomerMetadataProperties"] = {k: v for k, v in properties.items() if k not in removed}
-            self._store.update("ModelPackage", arn, **changes, LastModifiedTime=now())
+            record = self._store.update("ModelPackage", arn, **changes, LastModifiedTime=now())
+            if "ModelApprovalStatus" in changes:
+                self._events.resource("ModelPackage", record)
         return {"ModelPackageArn": arn}
 
     def delete_model_package(self, request: Record) -> None:

@@ -19,13 +19,15 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
+from infra.local import container
+from infra.local.durable_moto import DurableMoto
 from infra.local.endpoints import EndpointContext, Endpoints
+from infra.local.events import Events
 from infra.local.executions import ExecutionContext
-from infra.local.job_calls import Jobs
+from infra.local.job_calls import INSTANCE_LIMIT, Jobs
 from infra.local.jobs import JobContext
 from infra.local.pipelines import Pipelines
 from infra.local.resources import Resources
@@ -64,22 +66,51 @@ class EmbeddedSageMaker:
         arn_prefix = f"arn:aws:sagemaker:{region}:{ACCOUNT}"
         self.service, self.store = Service(), Store(state / "records.sqlite")
         client = functools.cache(functools.partial(_client, url=url, region=region))
-        self.endpoints = Endpoints(EndpointContext(self.service, self.store, arn_prefix, state / "endpoints", client))
+        self.events = Events(self.service, self.store, ACCOUNT, region, client)
+        self.endpoints = Endpoints(
+            EndpointContext(self.service, self.store, self.events, arn_prefix, state / "endpoints", client)
+        )
         self.pipelines = Pipelines(
-            self.service, self.store, ExecutionContext(self.service, self.store, arn_prefix, client)
+            self.service, self.store, ExecutionContext(self.service, self.store, self.events, arn_prefix, client)
         )
         self.jobs = Jobs(
-            JobContext(self.service, self.store, arn_prefix, state / "jobs", job_environment(url, region), client)
+            JobContext(
+                self.service,
+                self.store,
+                arn_prefix,
+                state / "jobs",
+                job_environment(url, region),
+                client,
+                container.chosen(),
+                self.events.resource,
+                **_limits(),
+            )
         )
-        resources = Resources(self.service, self.store, ACCOUNT, region)
+        resources = Resources(self.service, self.store, self.events, ACCOUNT, region)
         for operations in (resources, self.jobs, self.pipelines, self.endpoints):
             self.service.register(operations)
 
+    def recover(self) -> None:
+        """Take up what an earlier server on the same folder left, once this one answers."""
+        self.jobs.recover()
+        self.pipelines.recover()
+        self.endpoints.recover()
+        self.events.start()
+
     def stop_all(self) -> None:
         """Stop whatever runs. What stops still needs this server, to upload and to log."""
+        self.events.stop()
         self.pipelines.stop_all()
         self.jobs.stop_all()
         self.endpoints.stop_all()
+
+
+def _limits() -> dict[str, int]:
+    """Return the limit that the environment sets. Raises ``RuntimeError`` for one that is no number."""
+    text = os.environ.get(INSTANCE_LIMIT)
+    if text and not (text.isdecimal() and int(text)):
+        raise RuntimeError(f"{INSTANCE_LIMIT} is '{text}': expected a number above 0")
+    return {"instance_limit": int(text)} if text else {}
 
 
 def _client(service: str, *, url: str, region: str) -> Any:
@@ -91,9 +122,8 @@ def _client(service: str, *, url: str, region: str) -> Any:
 class Application:
     """Routes a request: SageMaker's to the embedded one, everything else to moto."""
 
-    def __init__(self, embedded: EmbeddedSageMaker) -> None:
-        self._embedded = embedded
-        self._moto = DomainDispatcherApplication(create_backend_app)
+    def __init__(self, embedded: EmbeddedSageMaker, moto: DurableMoto) -> None:
+        self._embedded, self._moto = embedded, moto
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one WSGI request."""
@@ -107,6 +137,11 @@ class Application:
             return Response(f"this server answers to {', '.join(LOOPBACK)} only", 403)
         if request.path == "/_local/health":
             return Response(json.dumps({"pid": os.getpid()}), content_type="application/json")
+        if "/cloudformation/" in request.headers.get("Authorization", ""):
+            # Only now, because it brings the models of nearly all of moto's services: more than a second.
+            from infra.local import stack_updates
+
+            stack_updates.install(self._embedded.service)
         if request.headers.get("X-Amz-Target", "").startswith("SageMaker."):
             return self._embedded.service.respond(request)
         parts = request.path.strip("/").split("/")
@@ -137,9 +172,8 @@ def _lock(state: Path) -> IO[str] | None:
 
 
 def _fresh(state: Path) -> None:
-    """Remove what an earlier server left: its S3 objects lived in its memory, so its records point nowhere."""
-    for name in ("records.sqlite", "records.sqlite-wal", "records.sqlite-shm", "server.json"):
-        (state / name).unlink(missing_ok=True)
+    """Remove what belonged to an earlier server's processes and to nobody else."""
+    (state / "server.json").unlink(missing_ok=True)
     for name in ("jobs", "endpoints"):
         shutil.rmtree(state / name, ignore_errors=True)
 
@@ -154,6 +188,7 @@ def serve(state: Path, port: int, region: str) -> None:
     lock = _lock(state)
     if lock is None:
         raise RuntimeError(f"another embedded SageMaker already uses {state}")
+    moto = DurableMoto(state)
     _fresh(state)
     routes: list[Application] = []
     server = make_server(
@@ -165,20 +200,24 @@ def serve(state: Path, port: int, region: str) -> None:
     )
     url = f"http://127.0.0.1:{server.server_port}"
     embedded = EmbeddedSageMaker(state, url, region)
-    routes.append(Application(embedded))
+    routes.append(Application(embedded, moto))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    embedded.recover()
     ready = state / "server.json"
     ready.with_suffix(".new").write_text(json.dumps({"pid": os.getpid(), "url": url, "region": region}))
     ready.with_suffix(".new").rename(ready)
     logger.info("the embedded SageMaker answers at %s, state in %s", url, state)
-    stop.wait()
+    # A signal may reach the process through any of its threads, and only this one, awake, runs the handler.
+    while not stop.wait(timeout=0.5):
+        pass
     embedded.stop_all()
     server.shutdown()
     ready.unlink(missing_ok=True)
     embedded.store.close()
+    moto.close()
     lock.close()
 
 

@@ -109,12 +109,23 @@ class EndpointType(StepType):
         return described
 
 
+class PackageType(StepType):
+    """A RegisterModel step: makes the group that it registers in if there is none, as its users on AWS rely on."""
+
+    def create(self, run: Run, arguments: Record) -> Record:
+        """Make the calls, and answer what describing the package says."""
+        if group := arguments.get("ModelPackageGroupName"):
+            with suppress(ServiceError):  # There is one.
+                run.service.call("CreateModelPackageGroup", {"ModelPackageGroupName": group})
+        return super().create(run, arguments)
+
+
 STEP_TYPES: dict[str, StepType | None] = {
     "Processing": StepType("ProcessingJob", is_job=True),
     "Training": StepType("TrainingJob", is_job=True),
     "Transform": StepType("TransformJob", is_job=True),
     "Model": StepType("Model"),
-    "RegisterModel": StepType("ModelPackage", "RegisterModel", named=False),
+    "RegisterModel": PackageType("ModelPackage", "RegisterModel", named=False),
     "EndpointConfig": StepType("EndpointConfig"),
     "Endpoint": EndpointType("Endpoint"),
     # These two are decided by the execution, without a call.

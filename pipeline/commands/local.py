@@ -37,7 +37,7 @@ def start(port: PortOption = None, settings_file: SettingsOption = DEFAULT_SETTI
 @app.command()
 @told
 def stop(settings_file: SettingsOption = DEFAULT_SETTINGS) -> None:
-    """Stop the embedded SageMaker with all its jobs and endpoints; what it held is gone."""
+    """Stop the embedded SageMaker with all its jobs; what it holds is kept, and endpoints come back with it."""
     settings = load(settings_file)
     try:
         was_running = control.stop(settings.state_dir)

@@ -81,11 +81,18 @@ def test_aws_without_credentials_is_refused_in_one_line(signs):
     assert "no AWS credentials found" in one_line(signs("upsert", "--cloud", "aws", code=1))
 
 
-def test_a_server_that_dies_in_the_middle_of_a_run(make_signs):
+ANY_MODEL = [
+    word
+    for change in ("Epochs=1", "MinimumAccuracy=0", "MinimumClassRecall=0", "MaximumCalibrationError=1")
+    for word in ("--set", change)
+]
+
+
+def test_a_server_that_dies_in_the_middle_of_a_run_and_the_run_that_goes_on(make_signs):
     signs = make_signs("dies")
     signs("local", "start")
     server = control.find(signs.state)
-    run = signs.start("run")
+    run = signs.start("run", *ANY_MODEL)
     # The run has begun when the server works on its first job; then the server goes, as when memory runs out.
     while not list(signs.state.glob("jobs/*")):
         assert run.poll() is None
@@ -94,3 +101,8 @@ def test_a_server_that_dies_in_the_middle_of_a_run(make_signs):
     assert run.returncode == 1
     assert "no answer any more from http://127.0.0.1" in one_line(output + errors)
     assert "it did not run" in signs("local", "stop")
+    signs("local", "start")
+    assert "the embedded SageMaker ended while this ran" in signs("status", code=3)
+    went_on = signs("retry")
+    assert signs.json("status")["status"] == "Succeeded", went_on
+    assert "its status is Succeeded" in one_line(signs("retry", code=1))

@@ -6,9 +6,12 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
-from embedded_cloud import Cloud, condition, definition, fail, step
+from embedded_cloud import Cloud, condition, definition, fail, step, wait_until
+
+from infra.local import control
 
 TRUE = {"Type": "Equals", "LeftValue": 1, "RightValue": 1}
 
@@ -129,3 +132,34 @@ def test_a_job_knows_the_name_that_it_is_started_under(cloud: Cloud) -> None:
     elsewhere = {"LeftValue": {"Get": "Execution.ProcessingJobName"}, "RightValue": "x", "Type": "Equals"}
     run = cloud.run(definition(condition("Gate", [elsewhere], [], [])))
     assert "only in a step that starts such a job" in run.reason
+
+
+def test_a_retry_policy_waits_for_instances_to_become_free(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SAGEMAKER_EMBEDDED_INSTANCES", "1")
+    server = control.start(tmp_path / "state", port=0, region="eu-central-1")
+    try:
+        session = boto3.Session("local", "local", region_name=server.region)
+        cloud = Cloud(lambda service: session.client(service, endpoint_url=server.url), "unused")
+        policy = {
+            "ExceptionType": ["SageMaker.RESOURCE_LIMIT"],
+            "IntervalSeconds": 1,
+            "BackoffRate": 1.0,
+            "MaxAttempts": 20,
+        }
+        patient = step("Patient", "true", RetryPolicies=[policy])
+        long = cloud.process(f"touch {tmp_path}/started; until [ -e {tmp_path}/refused ]; do sleep 0.1; done")
+        wait_until((tmp_path / "started").exists, bool)
+        arn = cloud.start(definition(patient, step("Hasty", "true")))
+        wait_until(
+            lambda: cloud.sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)["PipelineExecutionSteps"],
+            lambda steps: {"Failed"} <= {each["StepStatus"] for each in steps},
+        )
+        (tmp_path / "refused").touch()
+        run = cloud.ended(arn)
+        assert cloud.processed(long)["ProcessingJobStatus"] == "Completed"
+        assert run.statuses["Patient"] == "Succeeded", run.steps["Patient"]
+        assert run.steps["Patient"]["AttemptCount"] > 1
+        assert run.statuses["Hasty"] == "Failed"
+        assert "limit of the embedded SageMaker is 1 Instances" in run.steps["Hasty"]["FailureReason"]
+    finally:
+        control.stop(tmp_path / "state")

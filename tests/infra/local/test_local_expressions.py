@@ -53,6 +53,8 @@ def json_get(path: str, reference: str = "Steps.Evaluate.PropertyFiles.Report") 
         ),
         ({"Std:Join": {"On": "", "Values": [{"Get": "Parameters.Fast"}]}}, "true"),
         (json_get("metrics.accuracy"), 0.9),
+        (json_get("$.metrics.accuracy"), 0.9),
+        (json_get("$['metrics']['accuracy']"), 0.9),
         (json_get("metrics['per class'][1]"), 0.7),
         (json_get("of"), ["Evaluate", "Report"]),
         (

@@ -282,7 +282,6 @@ def test_stop_ends_the_job_and_starts_nothing_new(cloud: Cloud, tmp_path: Path) 
 
 def test_models_and_packages_are_steps_too(cloud: Cloud) -> None:
     group = f"group-{secrets.token_hex(4)}"
-    cloud.sagemaker.create_model_package_group(ModelPackageGroupName=group)
     container = {"Image": "any", "ModelDataUrl": cloud.s3("model.tar.gz")}
     arguments = {
         "ModelPackageGroupName": group,
@@ -297,9 +296,11 @@ def test_models_and_packages_are_steps_too(cloud: Cloud) -> None:
         "PrimaryContainer": {"ModelPackageName": {"Get": "Steps.Register.ModelPackageArn"}},
         "ExecutionRoleArn": ROLE,
     }
-    run = cloud.run(definition(register, {"Name": "Make_A_Model", "Type": "Model", "Arguments": model}))
+    text = definition(register, {"Name": "Make_A_Model", "Type": "Model", "Arguments": model})
+    assert cloud.run(text).status == "Succeeded"
+    run = cloud.run(text)
     assert run.status == "Succeeded", run.reason
     package = run.steps["Register"]["Metadata"]["RegisterModel"]["Arn"]
-    assert package.endswith(f":model-package/{group}/1")
+    assert package.endswith(f":model-package/{group}/2")
     made = run.steps["Make_A_Model"]["Metadata"]["Model"]["Arn"].rpartition("/")[2]
     assert cloud.sagemaker.describe_model(ModelName=made)["PrimaryContainer"]["ModelPackageName"] == package
