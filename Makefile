@@ -7,6 +7,8 @@ SHELL := bash
 BIN := .venv/bin
 # Training needs nothing beyond the image.
 STEPS := preprocess validate evaluate deploy
+# What the embedded SageMaker is measured beside. Some exclude each other, so each has an environment of its own.
+PEERS := metaflow kedro prefect zenml
 
 .PHONY: help
 help:  ## list the commands
@@ -63,6 +65,20 @@ format: install  ## format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+.PHONY: bench-local
+bench-local: install $(PEERS:%=.venv-bench/%/installed)  ## measure the embedded SageMaker beside other tools' runners
+	@$(BIN)/python -m benchmarks.local
+
+# One that cannot be installed stops nothing: its row in the report says so.
+.venv-bench/%/installed: benchmarks/requirements/%.txt | install
+	@echo "installing $* into .venv-bench/$*"
+	@rm -rf .venv-bench/$* && $(BIN)/python -m venv .venv-bench/$*
+	@if [ -x $(BIN)/uv ]; then \
+	  $(BIN)/uv pip install --quiet --compile-bytecode --python .venv-bench/$*/bin/python --require-hashes -r $<; \
+	else \
+	  .venv-bench/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; \
+	fi && touch $@ || echo "$* cannot be installed here"
+
 # Addresses of package indexes must not get into the lists, hence the flags.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
   --no-emit-index-url --no-emit-find-links
@@ -74,8 +90,9 @@ lock: install  ## write the lock files anew
 	@$(COMPILE) requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
 	@for step in $(STEPS); do \
 	  $(COMPILE) steps/requirements/$$step.in -c requirements/runtime.txt -o steps/requirements/$$step.txt; done
+	@for peer in $(PEERS); do $(COMPILE) benchmarks/requirements/$$peer.in -o benchmarks/requirements/$$peer.txt; done
 
 .PHONY: clean
 clean:  ## stop the embedded SageMaker and remove what was built here
 	@if [ -x $(BIN)/signs ]; then $(BIN)/signs local stop; fi
-	@rm -rf .venv .signs .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf .venv .venv-bench .signs .pytest_cache .mypy_cache .ruff_cache

@@ -12,6 +12,8 @@ from pipeline.settings import ROOT
 README = (ROOT / "README.md").read_text()
 MAKE_TARGETS = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
 LOCKS = sorted([*ROOT.glob("requirements/*.txt"), *ROOT.glob("steps/requirements/*.txt")])
+PEERS = sorted(ROOT.glob("benchmarks/requirements/*.txt"))
+"""Of the tools that benchmarks compare with; each lives in an environment of its own."""
 
 
 def commands(command, words=()):
@@ -56,7 +58,7 @@ def test_ci_calls_nothing_that_the_readme_does_not_name():
     assert "make lint" in called
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+@pytest.mark.parametrize("lock", [*LOCKS, *PEERS], ids=lambda path: path.name)
 def test_a_lock_pins_every_file_by_hash_and_names_no_index(lock):
     text = lock.read_text()
     assert "://" not in text

@@ -1,0 +1,1 @@
+"""Five nodes that do nothing, as a Kedro project."""
