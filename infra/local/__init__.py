@@ -3,16 +3,18 @@
 It knows AWS's APIs and the pipeline definition JSON, and nothing of this project's pipelines: any definition runs on
 it, from any client. moto answers for the services around SageMaker (S3, CloudWatch Logs, STS, IAM, EventBridge).
 
-Modules, from the outside in::
+From the outside in::
 
-    server      one HTTP server: SageMaker's calls go to `service`, the rest to moto
+    control     starts and stops the server as a process of its own
+    server      one HTTP server: SageMaker's calls go to `service`, the rest to `neighbours`
     service     the wire: JSON in and out, requests checked against botocore's own service model
     resources   models, packages, configurations, tags: the calls that only keep books
-    pipelines   the pipeline calls;  definitions  checks what comes in;  executions  runs it
-    expressions resolves Get, Join, JsonGet and conditions;  cache  answers steps from earlier executions
-    job_calls   the job calls;  jobs  a job's life, of two kinds: processing, training
-    container   one instance: /opt/ml, its process, its log;  objects  S3 to folders and back
+    pipelines/  definitions checked, executed, cached, retried
+    jobs/       processing, training and transform jobs under the container contract
+    endpoints/  variants as processes that serve their model archives
+    events/     what happens, told through EventBridge's rules to their targets
+    stacks/     CloudFormation: the resource types that moto leaves out, and updates
+    neighbours/ moto, and how what it holds outlives the process
     processes   child processes that end when they should
-    endpoints   the endpoint calls;  variants  models as processes;  model_server  one such process
-    store       the records, in SQLite
+    store       SageMaker's own records, in SQLite
 """

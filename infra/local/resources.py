@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.local.events import Events
+from infra.local.events.delivery import Events
 from infra.local.service import Service, now, page, refuse
 from infra.local.store import Record, Store
 

@@ -22,14 +22,14 @@ from botocore.config import Config
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
-from infra.local import container
-from infra.local.durable_moto import DurableMoto
-from infra.local.endpoints import EndpointContext, Endpoints
-from infra.local.events import Events
-from infra.local.executions import ExecutionContext
-from infra.local.job_calls import INSTANCE_LIMIT, Jobs
-from infra.local.jobs import JobContext
-from infra.local.pipelines import Pipelines
+from infra.local.endpoints.calls import EndpointContext, Endpoints
+from infra.local.events.delivery import Events
+from infra.local.jobs import container
+from infra.local.jobs.calls import INSTANCE_LIMIT, Jobs
+from infra.local.jobs.job import JobContext
+from infra.local.neighbours.application import DurableMoto
+from infra.local.pipelines.calls import Pipelines
+from infra.local.pipelines.executions import ExecutionContext
 from infra.local.resources import Resources
 from infra.local.service import Service
 from infra.local.store import Store
@@ -139,7 +139,7 @@ class Application:
             return Response(json.dumps({"pid": os.getpid()}), content_type="application/json")
         if "/cloudformation/" in request.headers.get("Authorization", ""):
             # Only now, because it brings the models of nearly all of moto's services: more than a second.
-            from infra.local import stack_updates
+            from infra.local.stacks import updates as stack_updates
 
             stack_updates.install(self._embedded.service)
         if request.headers.get("X-Amz-Target", "").startswith("SageMaker."):

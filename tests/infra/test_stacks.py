@@ -19,7 +19,7 @@ from cfnlint.decode import cfn_yaml
 from moto.events.models import EventPattern
 
 from infra import stacks
-from infra.local import event_details
+from infra.local.events import details as event_details
 from infra.local.service import service_model
 from pipeline import parameters, settings
 

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from infra.local import cache
-from infra.local.cache import StepCache
+from infra.local.pipelines import cache
+from infra.local.pipelines.cache import StepCache
 from infra.local.store import Store
 
 PIPELINE = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/p"

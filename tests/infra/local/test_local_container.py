@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from embedded_cloud import wait_until
 
-from infra.local.container import (
+from infra.local.jobs.container import (
     SWITCH,
     Container,
     JobLog,
@@ -207,7 +207,7 @@ def test_every_instance_has_an_address_of_its_own() -> None:
 
 
 def test_names_that_do_not_resolve_come_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.local.container.namespaces_refused", lambda: "not permitted")
+    monkeypatch.setattr("infra.local.jobs.container.namespaces_refused", lambda: "not permitted")
     assert "(not permitted)" in unresolved(["algo-1", "algo-2"])
     assert unresolved(["algo-1", "algo-2"]).endswith("127.0.0.1 algo-1 algo-2")
     assert unresolved(["algo-1"]) == unresolved(["localhost", "localhost"]) == ""
@@ -220,7 +220,7 @@ def test_the_kind_of_container_is_chosen_by_name(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(RuntimeError, match="'docker': expected 'rewrite' or 'namespace'"):
         chosen()
     monkeypatch.setenv(SWITCH, "namespace")
-    monkeypatch.setattr("infra.local.container.namespaces_refused", lambda: "not permitted")
+    monkeypatch.setattr("infra.local.jobs.container.namespaces_refused", lambda: "not permitted")
     with pytest.raises(RuntimeError, match="gives none: not permitted"):
         chosen()
 
@@ -229,7 +229,7 @@ def test_a_process_in_a_namespace_dies_with_this_program(tmp_path: Path) -> None
     skip_without_namespaces()
     script = (
         "from pathlib import Path; from infra.local.processes import Child;"
-        "from infra.local.container import NamespaceContainer; import time;"
+        "from infra.local.jobs.container import NamespaceContainer; import time;"
         f"c = NamespaceContainer(Path({str(tmp_path)!r}));"
         "Child(c.command_line(['sh', '-c', 'echo $$ > /opt/ml/pid; sleep 100 & wait']), {}); time.sleep(100)"
     )

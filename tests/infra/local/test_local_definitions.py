@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from embedded_cloud import condition, definition, fail, step
 
-from infra.local.definitions import bind, check_definition
+from infra.local.pipelines.definitions import bind, check_definition
 from infra.local.service import ServiceError
 
 PARAMETER = {"Name": "Epochs", "Type": "Integer", "DefaultValue": 1}

@@ -21,7 +21,7 @@ from infra.local.control import RunningServer
 @pytest.fixture
 def post(model: Path) -> Callable[..., tuple[int, Any]]:
     """Sends a body to a model in this process, without a handler file."""
-    from infra.local.model_server import Context, Server
+    from infra.local.endpoints.model_server import Context, Server
 
     server, context = Server(model), Context(*[None] * 11)
 
@@ -167,7 +167,7 @@ def test_endpoints_are_steps_too(cloud: Cloud, model: Path) -> None:
 
 
 def test_an_archive_without_a_version_is_named(tmp_path: Path) -> None:
-    from infra.local.model_server import Server
+    from infra.local.endpoints.model_server import Server
 
     (tmp_path / "code").mkdir()
     with pytest.raises(SystemExit, match="holds no model version"):

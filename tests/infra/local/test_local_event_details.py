@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.local import event_details
+from infra.local.events import details as event_details
 from infra.local.service import service_model
 
 ARN = "arn:aws:sagemaker:eu-central-1:123456789012"

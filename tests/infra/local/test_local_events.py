@@ -18,7 +18,8 @@ from botocore.exceptions import ClientError
 from embedded_cloud import ROLE, Cloud, definition, step, wait_until
 from moto.events.models import events_backends
 
-from infra.local import control, events
+from infra.local import control
+from infra.local.events import delivery as events
 from infra.local.service import Service, refuse
 from infra.local.store import Record, Store
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra.local.expressions import ExpressionError, dependencies, follow, holds, resolve
+from infra.local.pipelines.expressions import ExpressionError, dependencies, follow, holds, resolve
 
 
 class Values:

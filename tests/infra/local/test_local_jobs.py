@@ -21,9 +21,9 @@ from botocore.exceptions import ClientError
 from embedded_cloud import CLUSTER, ROLE, Cloud, bash, wait_until
 
 from infra.local import control
-from infra.local.container import SWITCH, namespaces_refused
-from infra.local.job_calls import Jobs
-from infra.local.jobs import JobContext
+from infra.local.jobs.calls import Jobs
+from infra.local.jobs.container import SWITCH, namespaces_refused
+from infra.local.jobs.job import JobContext
 from infra.local.service import Service
 from infra.local.store import Store
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from infra.local import objects
+from infra.local.jobs import objects
 
 
 @pytest.fixture

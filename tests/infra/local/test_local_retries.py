@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra.local.retries import Attempts, exception_type
+from infra.local.pipelines.retries import Attempts, exception_type
 
 INTERNAL = "SageMaker.JOB_INTERNAL_ERROR"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from embedded_cloud import condition, definition, step
 
-from infra.local.selection import taken_over
+from infra.local.pipelines.selection import taken_over
 from infra.local.service import ServiceError
 
 CHAIN: dict[str, Any] = json.loads(

@@ -17,12 +17,12 @@ from test_local_container import gone
 from test_local_jobs import TWO, channel, client, clients, embedded, members  # noqa: F401  # two are fixtures
 
 from infra.local import control
-from infra.local.container import namespaces_refused
-from infra.local.job_calls import Jobs
-from infra.local.jobs import LOST, JobContext
+from infra.local.jobs.calls import Jobs
+from infra.local.jobs.container import namespaces_refused
+from infra.local.jobs.job import LOST, JobContext
+from infra.local.jobs.training import TrainingJob
 from infra.local.service import Service
 from infra.local.store import Store
-from infra.local.training import TrainingJob
 
 TRAINING = """
 cd /opt/ml

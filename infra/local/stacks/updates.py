@@ -18,10 +18,10 @@ from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import Change, ChangeSet, CloudFormationBackend, Event, Stack
 from moto.cloudformation.parsing import ResourceMap
 
-from infra.local import stack_types  # noqa: F401 - moto finds the types because they have been imported
 from infra.local.service import Service
-from infra.local.stack_resources import SageMakerType
-from infra.local.stack_templates import in_order, parsed, present, references, resolved, scope_of
+from infra.local.stacks import types as stack_types  # noqa: F401 - moto finds the types because they have been imported
+from infra.local.stacks.resources import SageMakerType
+from infra.local.stacks.templates import in_order, parsed, present, references, resolved, scope_of
 from infra.local.store import Record
 
 logger = logging.getLogger(__name__)

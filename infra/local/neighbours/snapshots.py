@@ -24,12 +24,12 @@ from moto.core.base_backend import AccountSpecificBackend
 from moto.core.common_models import BaseModel
 from moto.iam import models as iam
 
-from infra.local import turns
-from infra.local.pickles import Pickler, Place, dump, load
+from infra.local.neighbours import turns
+from infra.local.neighbours.pickles import Pickler, Place, dump, load
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = f"layout 1, moto {moto.__version__}, Python {'.'.join(platform.python_version_tuple()[:2])}"
+LAYOUT = f"layout 2, moto {moto.__version__}, Python {'.'.join(platform.python_version_tuple()[:2])}"
 """What must be the same in the process that reads. Pickles name classes and functions, of moto and of this package:
 where one of these moves or keeps something else, the layout gets another number."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.exceptions import HTTPException
 
-from infra.local import snapshots, storage, turns, units
+from infra.local.neighbours import snapshots, storage, turns, units
 
 _READS = ("Describe", "Get", "Head", "List")
 """How the names of actions begin that change nothing."""

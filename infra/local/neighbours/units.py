@@ -14,8 +14,8 @@ from moto.logs import models as logs
 from moto.s3 import models as s3
 from moto.utilities.utils import get_partition
 
-from infra.local.pickles import Pickler, Place
-from infra.local.snapshots import Kind, Unit, note
+from infra.local.neighbours.pickles import Pickler, Place
+from infra.local.neighbours.snapshots import Kind, Unit, note
 
 _SEPARATOR = "\0"
 """Between names that may hold anything that can be typed."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from infra.local.definitions import all_steps
-from infra.local.expressions import dependencies
+from infra.local.pipelines.definitions import all_steps
+from infra.local.pipelines.expressions import dependencies
 from infra.local.service import refuse
 from infra.local.store import Record
 

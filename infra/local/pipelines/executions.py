@@ -10,14 +10,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
-from infra.local.cache import StepCache
-from infra.local.definitions import all_steps
-from infra.local.events import Events
-from infra.local.expressions import ExpressionError, dependencies, holds, resolve
-from infra.local.retries import Attempts, exception_type
-from infra.local.scope import Scope
+from infra.local.events.delivery import Events
+from infra.local.pipelines.cache import StepCache
+from infra.local.pipelines.definitions import all_steps
+from infra.local.pipelines.expressions import ExpressionError, dependencies, holds, resolve
+from infra.local.pipelines.retries import Attempts, exception_type
+from infra.local.pipelines.scope import Scope
+from infra.local.pipelines.steps import STEP_TYPES, StepFailed, StepStopped, StepType
 from infra.local.service import Service, ServiceError, now
-from infra.local.steps import STEP_TYPES, StepFailed, StepStopped, StepType
 from infra.local.store import Record, Store
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from moto.s3.cloud_formation import cfn_to_api_encryption
 from moto.s3.models import s3_backends
 from moto.sqs.models import sqs_backends
 
-from infra.local.stack_resources import Kept, Place
+from infra.local.stacks.resources import Kept, Place
 from infra.local.store import Record
 
 

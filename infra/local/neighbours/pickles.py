@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import cloudpickle  # type: ignore[import-untyped]
 from moto.core.base_backend import BackendDict, BaseBackend
 
-from infra.local.storage import StoredKey
+from infra.local.neighbours.storage import StoredKey
 
 
 class Place(NamedTuple):

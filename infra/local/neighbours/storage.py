@@ -27,15 +27,15 @@ from moto.s3.models import FakeKey, FakeMultipart, MultipartChecksumBuilder
 from werkzeug.exceptions import BadRequest
 from werkzeug.wsgi import get_input_stream
 
-from infra.local import turns
+from infra.local.neighbours import turns
 
 BLOCK = 1 << 20
 """Bytes that are in memory at a time, for each body that moves."""
 
-BODY = "infra.local.storage.body"
+BODY = "infra.local.neighbours.storage.body"
 """Where a WSGI environment holds the body that has been received."""
 
-FORMS = "infra.local.storage.forms"
+FORMS = "infra.local.neighbours.storage.forms"
 """Where it lists the files that were uploaded by an HTML form, for what moto leaves of them."""
 
 _SUBRESOURCES = ("acl", "legal-hold", "retention", "tagging")

@@ -7,12 +7,12 @@ from functools import partial
 
 from botocore import xform_name
 
-from infra.local.jobs import LOST, Job, JobContext
-from infra.local.processing import ProcessingJob
+from infra.local.jobs.job import LOST, Job, JobContext
+from infra.local.jobs.processing import ProcessingJob
+from infra.local.jobs.training import TrainingJob
+from infra.local.jobs.transform import TransformJob
 from infra.local.service import page, refuse
 from infra.local.store import Record
-from infra.local.training import TrainingJob
-from infra.local.transform import TransformJob
 
 INSTANCE_LIMIT = "SAGEMAKER_EMBEDDED_INSTANCES"
 """The server's environment variable for how many instances all jobs may have at once."""

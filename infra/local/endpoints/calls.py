@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 from werkzeug.wrappers import Request, Response
 
-from infra.local.events import Events
+from infra.local.endpoints.variants import STOP_SECONDS, ModelServer, UnservableModel, archive_of
+from infra.local.events.delivery import Events
 from infra.local.service import Service, now, page, refuse
 from infra.local.store import Record, Store
-from infra.local.variants import STOP_SECONDS, ModelServer, UnservableModel, archive_of
 
 logger = logging.getLogger(__name__)
 

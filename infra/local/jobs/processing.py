@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from infra.local import objects
-from infra.local.container import Container
-from infra.local.jobs import ContainerJob, refuse_members, require, require_members
+from infra.local.jobs import objects
+from infra.local.jobs.container import Container
+from infra.local.jobs.job import ContainerJob, refuse_members, require, require_members
 from infra.local.store import Record
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from infra.local.definitions import all_steps
-from infra.local.expressions import ExpressionError, follow
-from infra.local.objects import split
+from infra.local.jobs.objects import split
+from infra.local.pipelines.definitions import all_steps
+from infra.local.pipelines.expressions import ExpressionError, follow
 from infra.local.store import Record
 
 

@@ -7,9 +7,9 @@ import secrets
 
 from botocore.exceptions import ClientError
 
-from infra.local.definitions import all_steps, bind, check_definition
-from infra.local.executions import Execution, ExecutionContext, change_execution, change_step
-from infra.local.selection import taken_over
+from infra.local.pipelines.definitions import all_steps, bind, check_definition
+from infra.local.pipelines.executions import Execution, ExecutionContext, change_execution, change_step
+from infra.local.pipelines.selection import taken_over
 from infra.local.service import Service, now, page, refuse
 from infra.local.store import Record, Store
 

@@ -6,9 +6,9 @@ import math
 import re
 from contextlib import suppress
 
-from infra.local import objects
-from infra.local.container import Container
-from infra.local.jobs import ContainerJob, JobContext, refuse_members, require, require_members
+from infra.local.jobs import objects
+from infra.local.jobs.container import Container
+from infra.local.jobs.job import ContainerJob, JobContext, refuse_members, require, require_members
 from infra.local.service import now, refuse
 from infra.local.store import Record
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import httpx
 
-from infra.local import objects
-from infra.local.container import JobLog
-from infra.local.jobs import Job, JobContext, refuse_members, require
+from infra.local.endpoints.variants import ModelServer, UnservableModel, archive_of
+from infra.local.jobs import objects
+from infra.local.jobs.container import JobLog
+from infra.local.jobs.job import Job, JobContext, refuse_members, require
 from infra.local.service import now, refuse
 from infra.local.store import Record
-from infra.local.variants import ModelServer, UnservableModel, archive_of
 
 MEGABYTE = 1024 * 1024
 

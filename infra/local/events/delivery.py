@@ -26,8 +26,9 @@ from moto.events.exceptions import ValidationException
 from moto.events.models import EventsBackend, Rule, events_backends
 from moto.events.utils import EventTemplateParser
 
-from infra.local import event_details, turns
-from infra.local.event_details import Change, moment
+from infra.local.events import details as event_details
+from infra.local.events.details import Change, moment
+from infra.local.neighbours import turns
 from infra.local.service import Service, ServiceError
 from infra.local.store import Record, Store
 

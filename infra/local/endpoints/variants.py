@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from infra.local import objects
+from infra.local.jobs import objects
 from infra.local.processes import Child
 from infra.local.service import Service
 from infra.local.store import Record
@@ -63,7 +63,13 @@ class ModelServer:
         # The socket is opened here and handed over, so that no other program can take the port in between.
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            command = [sys.executable, "-m", "infra.local.model_server", "--model-dir", str(self.folder / "model")]
+            command = [
+                sys.executable,
+                "-m",
+                "infra.local.endpoints.model_server",
+                "--model-dir",
+                str(self.folder / "model"),
+            ]
             with self.log.open("wb") as log:
                 self.child = Child(
                     [*command, "--socket", str(listener.fileno())],

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.local import objects
-from infra.local.container import STOP_GRACE_SECONDS, Container, JobLog, unresolved
+from infra.local.jobs import objects
+from infra.local.jobs.container import STOP_GRACE_SECONDS, Container, JobLog, unresolved
 from infra.local.service import Service, now, refuse
 from infra.local.store import Record, Store
 

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from infra.local import cache
-from infra.local.expressions import CONDITIONS, EXECUTION_VARIABLES, dependencies, references
-from infra.local.retries import EXCEPTION_TYPES
+from infra.local.pipelines import cache
+from infra.local.pipelines.expressions import CONDITIONS, EXECUTION_VARIABLES, dependencies, references
+from infra.local.pipelines.retries import EXCEPTION_TYPES
+from infra.local.pipelines.steps import STEP_TYPES
 from infra.local.service import refuse
-from infra.local.steps import STEP_TYPES
 from infra.local.store import Record
 
 _NEEDED_ARGUMENTS = {

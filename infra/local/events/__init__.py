@@ -1,0 +1,1 @@
+"""Events: what happens here, told through the rules of EventBridge to their targets."""
