@@ -9,7 +9,7 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.exceptions import HTTPException
 
-from infra.local.neighbours import snapshots, storage, turns, units
+from infra.local.neighbours import logs, snapshots, storage, turns, units
 
 _READS = ("Describe", "Get", "Head", "List")
 """How the names of actions begin that change nothing."""
@@ -38,7 +38,7 @@ class DurableMoto:
 
         Raises ``snapshots.Refused`` where the folder was written by another version.
         """
-        for module in (turns, snapshots, units):
+        for module in (turns, snapshots, units, logs):
             module.install()
         storage.install(state / "objects")
         self._snapshots = snapshots.Snapshots(state, units.KINDS)
