@@ -15,6 +15,7 @@ From the outside in::
     events/     what happens, told through EventBridge's rules to their targets
     stacks/     CloudFormation: the resource types that moto leaves out, and updates
     neighbours/ moto, and how what it holds outlives the process
+    clock       AWS's minutes as seconds;  minutes  what happens once in each of them
     processes   child processes that end when they should
     store       SageMaker's own records, in SQLite
 """

@@ -64,6 +64,8 @@ class Resources:
         for variant in request["ProductionVariants"]:
             if "ModelName" in variant:
                 self._describe("Model", variant["ModelName"], "model")
+            if "ServerlessConfig" in variant and (len(request["ProductionVariants"]) > 1 or _captures(request)):
+                refuse("Data capture and several variants are not supported for serverless endpoints.")
         return self._create("EndpointConfig", "EndpointConfigName", "endpoint-config", request)
 
     def describe_endpoint_config(self, request: Record) -> Record:
@@ -209,3 +211,8 @@ class Resources:
                 before = (self._store.get("Tags", arn) or {"Tags": {}})["Tags"]
                 self._store.update("Tags", arn, Tags={**before, **added})
         return tags
+
+
+def _captures(config: Record) -> bool:
+    capture = config.get("DataCaptureConfig", {})
+    return bool(capture) and bool(capture.get("EnableCapture", True))

@@ -22,12 +22,17 @@ from botocore.config import Config
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
-from infra.local.endpoints.calls import EndpointContext, Endpoints
+from infra.local import clock
+from infra.local.endpoints.calls import Endpoints
+from infra.local.endpoints.hosting import EndpointContext
+from infra.local.endpoints.scaling import IN_MINUTES, Scaling
 from infra.local.events.delivery import Events
 from infra.local.jobs import container
 from infra.local.jobs.calls import INSTANCE_LIMIT, Jobs
 from infra.local.jobs.job import JobContext
-from infra.local.neighbours.application import DurableMoto
+from infra.local.minutes import Minutes
+from infra.local.neighbours.application import DurableMoto, in_use
+from infra.local.neighbours.cloudwatch import Alarms
 from infra.local.pipelines.calls import Pipelines
 from infra.local.pipelines.executions import ExecutionContext
 from infra.local.resources import Resources
@@ -67,9 +72,22 @@ class EmbeddedSageMaker:
         self.service, self.store = Service(), Store(state / "records.sqlite")
         client = functools.cache(functools.partial(_client, url=url, region=region))
         self.events = Events(self.service, self.store, ACCOUNT, region, client)
+        speed = clock.chosen()
+        self.alarms = Alarms(client, ACCOUNT, region, speed)
         self.endpoints = Endpoints(
-            EndpointContext(self.service, self.store, self.events, arn_prefix, state / "endpoints", client)
+            EndpointContext(
+                self.service,
+                self.store,
+                self.events,
+                arn_prefix,
+                state / "endpoints",
+                client,
+                speed,
+                self.alarms.tripped,
+            )
         )
+        self._scaling = Scaling(client, speed, self._invocations, self.endpoints)
+        self._minutes = Minutes(speed, (self.endpoints.send, self.alarms.evaluate, self._scale))
         self.pipelines = Pipelines(
             self.service, self.store, ExecutionContext(self.service, self.store, self.events, arn_prefix, client)
         )
@@ -90,15 +108,28 @@ class EmbeddedSageMaker:
         for operations in (resources, self.jobs, self.pipelines, self.endpoints):
             self.service.register(operations)
 
+    def _scale(self) -> None:
+        # What nobody has called yet has no policies, and need not be imported to say so.
+        if in_use("applicationautoscaling"):
+            self._scaling.follow()
+
+    def _invocations(self, endpoint: str, variant: str) -> list[float]:
+        """Return the invocations per instance of a variant in the latest of AWS's minutes."""
+        dimensions = {"EndpointName": endpoint, "VariantName": variant}
+        metric = ("AWS/SageMaker", "InvocationsPerInstance", dimensions)
+        return [value or 0.0 for value in self.alarms.values(metric, "Sum", 60, IN_MINUTES)]
+
     def recover(self) -> None:
         """Take up what an earlier server on the same folder left, once this one answers."""
         self.jobs.recover()
         self.pipelines.recover()
         self.endpoints.recover()
         self.events.start()
+        self._minutes.start()
 
     def stop_all(self) -> None:
         """Stop whatever runs. What stops still needs this server, to upload and to log."""
+        self._minutes.stop()
         self.events.stop()
         self.pipelines.stop_all()
         self.jobs.stop_all()

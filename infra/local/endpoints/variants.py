@@ -57,9 +57,10 @@ class ModelServer:
         except Exception as error:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise UnservableModel(f"Failed to download or unpack model data {archive}: {error}") from error
-        self._start(environment)
+        self._environment = environment
+        self._start()
 
-    def _start(self, environment: dict[str, str]) -> None:
+    def _start(self) -> None:
         # The socket is opened here and handed over, so that no other program can take the port in between.
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -70,10 +71,10 @@ class ModelServer:
                 "--model-dir",
                 str(self.folder / "model"),
             ]
-            with self.log.open("wb") as log:
+            with self.log.open("ab") as log:
                 self.child = Child(
                     [*command, "--socket", str(listener.fileno())],
-                    {**environment, "PYTHONPATH": str(Path(__file__).parents[2])},
+                    {**self._environment, "PYTHONPATH": str(Path(__file__).parents[3])},
                     pass_fds=[listener.fileno()],
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -96,6 +97,11 @@ class ModelServer:
             f"The primary container for production variant {self.variant['VariantName']} did not pass the ping health "
             f"check. The end of its log: {end}"
         )
+
+    def revive(self) -> None:
+        """Start the process again after its death, at another address."""
+        self.child.release()
+        self._start()
 
     def stop(self) -> None:
         """End the process and remove its files."""

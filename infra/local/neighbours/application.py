@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.exceptions import HTTPException
 
-from infra.local.neighbours import logs, snapshots, storage, turns, units
+from infra.local.neighbours import cloudwatch, logs, snapshots, storage, turns, units
 
 _READS = ("Describe", "Get", "Head", "List")
 """How the names of actions begin that change nothing."""
@@ -30,6 +31,11 @@ def _application(service: Any) -> Any:
     return application
 
 
+def in_use(service: str) -> bool:
+    """Whether anybody has called one of moto's services, of this process or of the one whose state it took up."""
+    return f"moto.{service}.models" in sys.modules
+
+
 class DurableMoto:
     """Answers for every service but SageMaker, from and to a state folder."""
 
@@ -38,7 +44,7 @@ class DurableMoto:
 
         Raises ``snapshots.Refused`` where the folder was written by another version.
         """
-        for module in (turns, snapshots, units, logs):
+        for module in (turns, snapshots, units, logs, cloudwatch):
             module.install()
         storage.install(state / "objects")
         self._snapshots = snapshots.Snapshots(state, units.KINDS)
