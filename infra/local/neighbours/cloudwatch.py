@@ -183,6 +183,22 @@ def _get_metric_statistics(
     return _stock_get_metric_statistics(view, namespace, metric_name, *rest, dimensions=dimensions, **more)
 
 
+_stock_put_metric_alarm = CloudWatchBackend.put_metric_alarm
+
+
+def _put_metric_alarm(backend: CloudWatchBackend, *, name: str, **more: Any) -> Alarm:
+    """Answer PutMetricAlarm: a new alarm knows nothing yet, a changed one keeps its state; moto calls both OK."""
+    before = backend.alarms.get(name)
+    alarm = _stock_put_metric_alarm(backend, name=name, **more)
+    kept = ("state_value", "state_reason", "state_reason_data", "state_updated_timestamp", "history")
+    if before is not None:
+        vars(alarm).update({member: getattr(before, member) for member in kept})
+    else:
+        alarm.state_value = "INSUFFICIENT_DATA"
+    return alarm
+
+
 def install() -> None:
     """Put it into moto."""
+    CloudWatchBackend.put_metric_alarm = _put_metric_alarm
     CloudWatchBackend.get_metric_statistics = _get_metric_statistics

@@ -95,19 +95,20 @@ def test_an_alarm_follows_its_metric_and_tells_its_topic(cloud: Cloud) -> None:
     name = f"alarm-{secrets.token_hex(4)}"
     queue, inbox = listening(cloud, name)
     cloudwatch = cloud.client("cloudwatch")
-    cloudwatch.put_metric_alarm(
-        AlarmName=name,
-        Namespace="Any",
-        MetricName=name,
-        Dimensions=[{"Name": "Where", "Value": "here"}],
-        Statistic="Maximum",
-        Period=60,
-        EvaluationPeriods=1,
-        Threshold=5,
-        ComparisonOperator="GreaterThanThreshold",
-        TreatMissingData="notBreaching",
-        AlarmActions=[queue],
-    )
+    described = {
+        "AlarmName": name,
+        "Namespace": "Any",
+        "MetricName": name,
+        "Dimensions": [{"Name": "Where", "Value": "here"}],
+        "Statistic": "Maximum",
+        "Period": 60,
+        "EvaluationPeriods": 1,
+        "Threshold": 5,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "TreatMissingData": "ignore",
+        "AlarmActions": [queue],
+    }
+    cloudwatch.put_metric_alarm(**described)
 
     def state() -> str:
         (found,) = cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
@@ -118,17 +119,20 @@ def test_an_alarm_follows_its_metric_and_tells_its_topic(cloud: Cloud) -> None:
         point: dict[str, Any] = {"MetricName": name, "Value": number, "Dimensions": dimensions}
         cloudwatch.put_metric_data(Namespace="Any", MetricData=[point])
 
+    assert state() == "INSUFFICIENT_DATA"
     put(9, where="elsewhere")
     put(4)
     wait_until(state, lambda found: found == "OK")
     put(9)
     wait_until(state, lambda found: found == "ALARM")
+    cloudwatch.put_metric_alarm(**described)
+    assert state() == "ALARM", "a changed alarm keeps its state until it is judged"
     messages = wait_until(
         lambda: cloud.client("sqs").receive_message(QueueUrl=inbox).get("Messages", []), lambda found: len(found) == 1
     )
     told = json.loads(json.loads(messages[0]["Body"])["Message"])
     assert (told["AlarmName"], told["NewStateValue"]) == (name, "ALARM")
-    # The high value is of a minute that passes: a second here.
+    put(4)
     wait_until(state, lambda found: found == "OK")
     cloudwatch.delete_alarms(AlarmNames=[name])
 
