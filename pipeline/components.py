@@ -6,7 +6,7 @@ Imports the SageMaker SDK, which takes seconds and wants an environment: import 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from sagemaker.train.configs import Compute, InputData, SourceCode, StoppingCond
 
 from pipeline.clouds import Cloud
 from pipeline.code import Staging, files_of, read_folder
-from pipeline.settings import Settings
+from pipeline.settings import Deployment, Settings
 
 CACHE = CacheConfig(enable_caching=True, expire_after="30d")
 """A step whose inputs and code are unchanged is not run again within a month."""
@@ -49,6 +49,9 @@ RETRIES = [
     )
 ]
 """What is nobody's mistake is tried again, over a quarter of an hour; a script that fails fails once."""
+
+DEPLOYMENT_HOURS = 4
+"""How long a deployment may take: longer than it waits for the endpoint, so that it can say what went wrong."""
 
 INPUT = "/opt/ml/processing/input"
 OUTPUT = "/opt/ml/processing/output"
@@ -105,8 +108,9 @@ class Workshop:
         inputs: Mapping[str, Any],
         outputs: Sequence[str],
         instance_type: Any,
+        hours: int = 1,
     ) -> Any:
-        """Return step arguments for a processing job that runs one of the step scripts.
+        """Return step arguments for a processing job that runs one of the step scripts, for so many hours at most.
 
         ``options`` become ``--name value``, a list repeats its option. ``inputs`` maps a name to an S3 address, mounted
         at ``INPUT/<name>``; each of ``outputs`` is uploaded from ``OUTPUT/<name>``.
@@ -121,7 +125,7 @@ class Workshop:
             entrypoint=["python3", f"{INPUT}/code/entry.py", script],
             # Processing containers are not told where a reason for failing goes, training containers are.
             env={"SM_OUTPUT_DIR": "/opt/ml/output", "AWS_DEFAULT_REGION": self.cloud.region},
-            max_runtime_in_seconds=3600,
+            max_runtime_in_seconds=hours * 3600,
             base_job_name=step,
             sagemaker_session=self.session,
         )
@@ -143,13 +147,15 @@ class Workshop:
                 "endpoint-name": self.settings.endpoint,
                 "role-arn": self.cloud.role_arn,
                 "instance-type": endpoint_instance_type,
-                "instance-count": str(self.settings.instances.endpoint_count),
+                **_profile(self.settings.deployment),
+                "capture-uri": f"s3://{self.cloud.bucket}/{self.settings.name}/captured",
                 "region": self.cloud.region,
                 "output-dir": f"{OUTPUT}/deployment",
             },
             inputs={},
             outputs=["deployment"],
             instance_type=instance_type,
+            hours=DEPLOYMENT_HOURS,
         )
         return ProcessingStep("DeployEndpoint", step_args=arguments, retry_policies=RETRIES)
 
@@ -194,6 +200,12 @@ class StagedTrainer(ModelTrainer):  # type: ignore[misc]  # the SDK ships no typ
         if isinstance(data_source, str) and not data_source.startswith("s3://") and self._staging is not None:
             data_source = self._staging.add(f"train-{channel_name}", read_folder(Path(data_source)))
         return super().create_input_data_channel(channel_name, data_source, **kwargs)
+
+
+def _profile(deployment: Deployment) -> dict[str, str]:
+    """Return the chosen profile as options; one that is empty is left to the script."""
+    values = {**asdict(deployment.chosen), "alarm_topic_arn": deployment.alarm_topic_arn}
+    return {name.replace("_", "-"): str(value) for name, value in values.items() if value != ""}
 
 
 def _command_line(options: Mapping[str, Any]) -> Iterator[Any]:

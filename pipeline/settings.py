@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +19,9 @@ DEFAULT_FILE = Path(__file__).with_name("settings.toml")
 
 Share = Annotated[float, Interval(ge=0, le=1)]
 Count = Annotated[int, Gt(0)]
+
+ProfileName = Literal["dev", "staging", "prod"]
+"""What the endpoint may be."""
 
 _strict = ConfigDict(extra="forbid", strict=True)
 
@@ -59,7 +63,6 @@ class Instances:
     processing: str
     training: str
     endpoint: str
-    endpoint_count: Count
 
 
 @dataclass(frozen=True, config=_strict)
@@ -90,6 +93,49 @@ class Gate:
 
 
 @dataclass(frozen=True, config=_strict)
+class Profile:
+    """What the endpoint is, and how a new version takes over; the fields are options of ``steps/deploy.py``."""
+
+    mode: Literal["realtime", "serverless"]
+    instance_count: Count
+    maximum_instance_count: Count
+    invocations_per_instance: Count
+    memory_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144]
+    maximum_concurrency: Annotated[int, Interval(ge=1, le=200)]
+    traffic: Literal["all-at-once", "canary", "linear"]
+    step_percentage: Annotated[int, Interval(ge=10, le=50)]
+    bake_seconds: Annotated[int, Interval(ge=0, le=3600)]
+    maximum_error_rate: Share
+    maximum_latency_ms: Annotated[float, Gt(0)]
+    capture_percentage: Annotated[int, Interval(ge=0, le=100)]
+    keep: Annotated[int, Interval(ge=1, le=100)]
+
+    def __post_init__(self) -> None:
+        """Refuse what SageMaker would refuse at the first update."""
+        if self.traffic != "all-at-once" and self.instance_count < 2:
+            raise ValueError(f'traffic = "{self.traffic}" needs instance_count of two or more')
+        if self.maximum_instance_count < self.instance_count:
+            raise ValueError("maximum_instance_count is below instance_count")
+
+
+@dataclass(frozen=True, config=_strict)
+class Deployment:
+    """Where a version is served: one of three profiles."""
+
+    profile: ProfileName
+    alarm_topic_arn: str
+    dev: Profile
+    staging: Profile
+    prod: Profile
+
+    @property
+    def chosen(self) -> Profile:
+        """The profile in use."""
+        profile: Profile = getattr(self, self.profile)
+        return profile
+
+
+@dataclass(frozen=True, config=_strict)
 class Quickstart:
     """What a run on the synthetic data set changes."""
 
@@ -114,6 +160,7 @@ class Settings:
     data: Data
     training: Training
     gate: Gate
+    deployment: Deployment
     quickstart: Quickstart
 
     @property
@@ -142,12 +189,19 @@ class Settings:
         return (ROOT / Path(self.local.state).expanduser()).resolve()
 
 
-def load(file: Path = DEFAULT_FILE) -> Settings:
-    """Read settings from a file.
+def load(file: Path = DEFAULT_FILE, profile: ProfileName | None = None) -> Settings:
+    """Read settings from a file; a ``profile`` takes the place of the one that they name.
 
     Raises ``SettingsError`` for a file that cannot be read, is no TOML, lacks a setting, has one too many, or holds a
     value out of range.
     """
+    settings = _read(file)
+    if profile is None:
+        return settings
+    return replace(settings, deployment=replace(settings.deployment, profile=profile))
+
+
+def _read(file: Path) -> Settings:
     try:
         # Through JSON, because strict Python input would have to be instances of these classes already.
         return TypeAdapter(Settings).validate_json(json.dumps(tomllib.loads(file.read_text(encoding="utf-8"))))

@@ -248,17 +248,29 @@ def test_roles_trust_one_service_of_this_account(name: str) -> None:
             assert set(trust["Condition"]) <= {"StringEquals", "ArnEquals"}
 
 
+def actions(statement: dict[str, Any]) -> list[str]:
+    """The actions of a statement, which may be one or several."""
+    named = statement["Action"]
+    return [named] if isinstance(named, str) else list(named)
+
+
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
 def test_nothing_is_allowed_everywhere_but_what_knows_no_resources(name: str) -> None:
     everywhere = {
-        json.dumps(statement["Action"])
+        action
         for statement in statements(name)
         if statement["Effect"] == "Allow"
         and statement.get("Resource") == "*"
         and "AWS" not in str(statement.get("Principal"))
+        for action in actions(statement)
     }
     assert everywhere <= {
-        f'"{a}"' for a in ("sagemaker:ListModelPackages", "cloudwatch:PutMetricData", "ecr:GetAuthorizationToken")
+        "application-autoscaling:DescribeScalableTargets",
+        "cloudwatch:DescribeAlarms",
+        "cloudwatch:PutMetricData",
+        "ecr:GetAuthorizationToken",
+        "sagemaker:ListEndpointConfigs",
+        "sagemaker:ListModelPackages",
     }
     (passing,) = [s for s in statements("foundation") if s["Action"] == "iam:PassRole"]
     assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
@@ -275,18 +287,23 @@ def test_bucket_and_queue_are_closed_to_unencrypted_connections() -> None:
 
 def test_the_execution_role_may_do_what_the_deployment_script_does() -> None:
     allowed = {
-        action.partition(":")[2]
+        (action.partition(":")[0], xform_name(action.partition(":")[2]))
         for statement in statements("foundation")
         if statement["Effect"] == "Allow"
-        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+        for action in actions(statement)
     }
-    source = (ROOT / "steps" / "deploy.py").read_text()
-    called = set(re.findall(r"_(?:sagemaker|runtime)\.(\w+)", source)) | set(
-        re.findall(r'get_paginator\("(\w+)"', source)
-    )
-    called -= {"exceptions", "get_paginator"}
-    assert len(called) >= 8
-    assert called - {xform_name(action) for action in allowed} == set()
+    sources = [ROOT / "steps" / "deploy.py", *(ROOT / "steps" / "trafficsigns" / "hosting").glob("*.py")]
+    source = "\n".join(path.read_text() for path in sources)
+    prefixes = {"runtime": "sagemaker", "autoscaling": "application-autoscaling"}
+    called = {
+        (prefixes.get(client, client), paged or method)
+        for client, method, paged in re.findall(
+            r"\b_?(sagemaker|runtime|cloudwatch|autoscaling)\.(\w+)(?:\(\"(\w+)\"\))?", source
+        )
+    }
+    called = {(service, name) for service, name in called if name not in ("exceptions", "amazonaws", "get_paginator")}
+    assert len(called) >= 20
+    assert called - allowed == set()
 
 
 def test_the_rule_hears_what_the_registry_says_and_starts_the_deployment_pipeline() -> None:
