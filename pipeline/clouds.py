@@ -52,12 +52,12 @@ class Cloud:
         return self.session.client(service)
 
 
-def connect(kind: str, settings: Settings, *, start: bool = False, port: int | None = None) -> Cloud:
+def connect(kind: str, settings: Settings, *, start: bool = False, port: int | None = None, role: bool = True) -> Cloud:
     """Connect to ``local`` or ``aws``; with ``start`` an embedded SageMaker that does not run is started.
 
-    Raises ``CloudError``.
+    Without ``role`` the settings need not name one yet. Raises ``CloudError``.
     """
-    return local(settings, start=start, port=port) if kind == "local" else aws(settings)
+    return local(settings, start=start, port=port) if kind == "local" else aws(settings, role)
 
 
 def local(settings: Settings, *, start: bool, port: int | None = None) -> Cloud:
@@ -89,16 +89,19 @@ def start_local(state: Path, port: int, region: str) -> control.RunningServer:
         raise CloudError(str(error)) from error
 
 
-def aws(settings: Settings) -> Cloud:
+def aws(settings: Settings, role: bool = True) -> Cloud:
     """Connect to AWS with the ordinary credential chain.
 
-    Raises ``CloudError`` when there are no credentials, they are not valid, or the settings lack the role.
+    Raises ``CloudError`` when there are no credentials, they are not valid, or the settings lack the ``role``.
     """
     session = boto3.Session(region_name=settings.region)
     if session.get_credentials() is None:
         raise CloudError("no AWS credentials found: run `aws configure` or `aws sso login`, or set AWS_PROFILE")
-    if not settings.aws.role_arn:
-        raise CloudError("settings.toml: [aws] role_arn is empty: name the role that pipeline and jobs run with")
+    if role and not settings.aws.role_arn:
+        raise CloudError(
+            "settings.toml: [aws] role_arn is empty: name the role that pipeline and jobs run with; "
+            "`signs infra deploy` makes one"
+        )
     try:
         account = session.client("sts").get_caller_identity()["Account"]
     except (ClientError, BotoCoreError) as error:

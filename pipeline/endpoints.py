@@ -1,8 +1,10 @@
-"""The endpoint: describe, ask, delete."""
+"""The endpoint: describe, watch, ask, delete."""
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,41 @@ def describe(cloud: Cloud, name: str) -> dict[str, Any]:
     described.pop("ResponseMetadata")
     described["ModelPackageArn"] = _served(sagemaker, described["EndpointConfigName"])
     return described
+
+
+def live(cloud: Cloud, name: str) -> str:
+    """Return the ARN of the version that serves. Raises ``EndpointError`` when none does."""
+    arn = str(describe(cloud, name)["ModelPackageArn"])
+    if not arn:
+        raise EndpointError(f"endpoint {name} serves a model that is in no registry: nothing can be rejected")
+    return arn
+
+
+def watch(cloud: Cloud, name: str, seconds: float) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield the endpoint's description and its state in words whenever they change, until it has settled.
+
+    Looks every few ``seconds``. Raises ``EndpointError`` when there is none.
+    """
+    said = ""
+    while True:
+        described = describe(cloud, name)
+        state = _in_words(described)
+        if state != said:
+            yield described, state
+            said = state
+        if described["EndpointStatus"] in ("InService", "Failed", "UpdateRollbackFailed"):
+            return
+        time.sleep(seconds)
+
+
+def _in_words(described: dict[str, Any]) -> str:
+    """Say what an endpoint does: its status, and what an update of it is about."""
+    pending = described.get("PendingDeploymentSummary")
+    if not pending:
+        return f"{described['EndpointStatus']}: {described['EndpointConfigName']}"
+    variants = pending.get("ProductionVariants", [])
+    steps = {step["Status"] for variant in variants for step in variant.get("VariantStatus", [])}
+    return f"{described['EndpointStatus']}: {pending['EndpointConfigName']} {', '.join(sorted(steps))}".rstrip()
 
 
 def _served(sagemaker: Any, config: str) -> str:

@@ -62,6 +62,17 @@ def version(cloud: Cloud, group: str, number: int) -> Version:
     raise RegistryError(f"{group} has no version {number} (there: {there})")
 
 
+def newest_approved(cloud: Cloud, group: str, but: int) -> Version | None:
+    """Return the newest approved version beside the one with number ``but``; that is what would serve without it."""
+    approved = [each for each in versions(cloud, group) if each.status == "Approved" and each.number != but]
+    return approved[0] if approved else None
+
+
+def by_arn(cloud: Cloud, arn: str) -> Version:
+    """Return the version with that ARN."""
+    return _describe(cloud.client("sagemaker"), arn)
+
+
 def _describe(sagemaker: Any, arn: str) -> Version:
     package = sagemaker.describe_model_package(ModelPackageName=arn)
     metrics = package.get("ModelMetrics", {}).get("ModelQuality", {}).get("Statistics", {})

@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedErro
 from rich.console import Console
 from rich.markup import escape
 
+from infra import stacks
 from pipeline import clouds, datasets, endpoints, executions, parameters, registry, settings
 
 P = ParamSpec("P")
@@ -27,6 +28,7 @@ EXPECTED = (
     executions.ExecutionError,
     registry.RegistryError,
     endpoints.EndpointError,
+    stacks.StackError,
 )
 
 LOST = (
@@ -74,6 +76,17 @@ PortOption = Annotated[
         help="Port for the embedded SageMaker when it is started; 0 takes any free one.",
         envvar="SIGNS_PORT",
         show_default="[local] port of the settings",
+    ),
+]
+
+
+ProfileOption = Annotated[
+    settings.ProfileName | None,
+    typer.Option(
+        "--profile",
+        help="What the endpoint is to be, and how a new version takes over.",
+        envvar="SIGNS_PROFILE",
+        show_default="[deployment] profile of the settings",
     ),
 ]
 DEFAULT_SETTINGS = settings.DEFAULT_FILE

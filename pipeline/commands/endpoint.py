@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from pipeline import clouds, endpoints
+from pipeline import clouds, endpoints, executions, lifecycle, registry
 from pipeline.commands.common import (
     DEFAULT_SETTINGS,
     CloudName,
     CloudOption,
+    Exit,
     JsonOption,
     SettingsOption,
     console,
@@ -19,9 +22,10 @@ from pipeline.commands.common import (
     say,
     told,
 )
+from pipeline.commands.views import ExecutionView
 from pipeline.settings import load
 
-app = typer.Typer(help="Describe and delete the endpoint.", no_args_is_help=True)
+app = typer.Typer(help="Describe, watch, roll back and delete the endpoint.", no_args_is_help=True)
 
 
 @app.command()
@@ -43,6 +47,48 @@ def describe(
     if "FailureReason" in described:
         view.add_row("last failure", described["FailureReason"])
     console.print(view)
+
+
+@app.command()
+@told
+def watch(cloud: CloudOption = CloudName.LOCAL, settings_file: SettingsOption = DEFAULT_SETTINGS) -> None:
+    """Follow an update of the endpoint, step by step. Exit code 3 if it failed or was rolled back."""
+    settings = load(settings_file)
+    place = clouds.connect(cloud, settings)
+    reason = ""
+    for described, state in endpoints.watch(place, settings.endpoint, lifecycle.WATCH_SECONDS[place.kind]):
+        say(f"{datetime.now():%H:%M:%S}  {state}")
+        reason = described.get("FailureReason", "")
+    if reason:
+        say(f"[bold red]last failure[/]: {escape(reason)}")
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+@told
+def rollback(
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept with the version.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    cloud: CloudOption = CloudName.LOCAL,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
+    """Reject the version that serves; the newest one that is still approved serves next."""
+    settings = load(settings_file)
+    place = clouds.connect(cloud, settings)
+    live = registry.by_arn(place, endpoints.live(place, settings.endpoint))
+    successor = registry.newest_approved(place, settings.model_package_group, but=live.number)
+    if successor is None:
+        raise endpoints.EndpointError(
+            f"version {live.number} serves and no other is approved: approve one first, or `signs endpoint delete`"
+        )
+    if not yes:
+        typer.confirm(f"Reject version {live.number}? Version {successor.number} will serve", abort=True)
+    registry.decide(place, live, "Rejected", f"rolled back: {reason}" if reason else "rolled back")
+    # Where the approval rule is deployed it starts the pipeline too; both end the same.
+    arn = executions.start(place, settings.deployment_pipeline, {})
+    with ExecutionView(place, console) as view:
+        snapshot = lifecycle.follow(place, arn, view)
+    raise typer.Exit(Exit.OK if snapshot.status == "Succeeded" else Exit.FAILED)
 
 
 @app.command()

@@ -23,6 +23,7 @@ from pipeline.commands.common import (
     Exit,
     JsonOption,
     PortOption,
+    ProfileOption,
     SettingsOption,
     console,
     print_json,
@@ -66,13 +67,14 @@ def run(
     changes: SetOption = None,
     cloud: CloudOption = CloudName.LOCAL,
     port: PortOption = None,
+    profile: ProfileOption = None,
     settings_file: SettingsOption = DEFAULT_SETTINGS,
 ) -> None:
     """Run a model's whole life: data, pipeline, gate, registry, endpoint; then ask the endpoint about test pictures.
 
     Starts the embedded SageMaker if it does not run. The model is registered as approved, so the pipeline deploys it.
     """
-    settings = load(settings_file)
+    settings = load(settings_file, profile)
     begun = time.monotonic()
     parameters = {"ModelApprovalStatus": "Approved", **_presets(settings, data), **_changes(changes)}
     check(parameters)
@@ -166,19 +168,23 @@ def _exit_code(snapshot: Snapshot) -> Exit:
 @told
 def definition(
     pipeline: Annotated[PipelineName, typer.Argument(help="Which pipeline.")] = PipelineName.TRAINING,
+    profile: ProfileOption = None,
     settings_file: SettingsOption = DEFAULT_SETTINGS,
 ) -> None:
     """Print a pipeline's definition, the JSON that SageMaker is given. Needs no cloud."""
-    settings = load(settings_file)
+    settings = load(settings_file, profile)
     typer.echo(definitions.render(settings, clouds.offline(settings))[f"{settings.name}-{pipeline}"])
 
 
 @told
 def upsert(
-    cloud: CloudOption = CloudName.LOCAL, json_: JsonOption = False, settings_file: SettingsOption = DEFAULT_SETTINGS
+    profile: ProfileOption = None,
+    cloud: CloudOption = CloudName.LOCAL,
+    json_: JsonOption = False,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
 ) -> None:
     """Create or update the pipelines, upload their code, and make sure that the registry group exists."""
-    settings = load(settings_file)
+    settings = load(settings_file, profile)
     arns = definitions.upsert(settings, clouds.connect(cloud, settings))
     if json_:
         print_json({"PipelineArns": arns})

@@ -1,0 +1,91 @@
+"""The infrastructure on the command line: CloudFormation stacks, shown before they are changed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from infra import stacks
+from pipeline import clouds, infrastructure
+from pipeline.clouds import Cloud
+from pipeline.commands.common import (
+    DEFAULT_SETTINGS,
+    CloudName,
+    CloudOption,
+    SettingsOption,
+    console,
+    say,
+    told,
+)
+from pipeline.settings import load
+
+app = typer.Typer(help="Deploy, compare and destroy the CloudFormation stacks.", no_args_is_help=True)
+
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.command()
+@told
+def diff(cloud: CloudOption = CloudName.LOCAL, settings_file: SettingsOption = DEFAULT_SETTINGS) -> None:
+    """Show what deploying would change, and change nothing."""
+    settings = load(settings_file)
+    place = clouds.connect(cloud, settings, role=False)
+    for template in infrastructure.TEMPLATES:
+        planned = infrastructure.plan(settings, place, template)
+        try:
+            _show(planned)
+        finally:
+            stacks.discard(place.client("cloudformation"), planned)
+
+
+@app.command()
+@told
+def deploy(
+    yes: YesOption = False, cloud: CloudOption = CloudName.LOCAL, settings_file: SettingsOption = DEFAULT_SETTINGS
+) -> None:
+    """Bring the stacks up to their templates: first shown, then asked, then done."""
+    settings = load(settings_file)
+    place = clouds.connect(cloud, settings, role=False)
+    for template in infrastructure.TEMPLATES:
+        planned = infrastructure.plan(settings, place, template)
+        _show(planned)
+        _apply(place, planned, yes)
+
+
+def _apply(place: Cloud, planned: stacks.Plan, yes: bool) -> None:
+    client = place.client("cloudformation")
+    if planned.change_set is not None and not yes and not typer.confirm(f"Deploy {planned.stack}?"):
+        stacks.discard(client, planned)
+        raise typer.Abort
+    for key, value in stacks.apply(client, planned).items():
+        say(f"  {key} = {value}")
+
+
+def _show(planned: stacks.Plan) -> None:
+    if planned.change_set is None:
+        say(f"{planned.stack}: nothing would change")
+        return
+    view = Table(title=planned.stack, title_justify="left", expand=False)
+    for heading in ("change", "resource", "type", "replaced"):
+        view.add_column(heading)
+    for change in planned.changes:
+        view.add_row(change.action, change.logical_id, change.resource_type, change.replacement)
+    console.print(view)
+
+
+@app.command()
+@told
+def destroy(
+    yes: YesOption = False, cloud: CloudOption = CloudName.LOCAL, settings_file: SettingsOption = DEFAULT_SETTINGS
+) -> None:
+    """Delete the stacks. The bucket, its key and the registry group stay, with all that they hold."""
+    settings = load(settings_file)
+    place = clouds.connect(cloud, settings, role=False)
+    names = [infrastructure.name(settings, template) for template in reversed(infrastructure.TEMPLATES)]
+    if not yes:
+        typer.confirm(f"Delete the stacks {' and '.join(names)}? Data and models stay", abort=True)
+    for stack in names:
+        stacks.destroy(place.client("cloudformation"), stack)
+        say(f"{stack} deleted")

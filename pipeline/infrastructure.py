@@ -1,0 +1,68 @@
+"""The project's CloudFormation stacks: which there are, and what their parameters are on a cloud."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from infra import stacks
+from pipeline.clouds import Cloud
+from pipeline.settings import ROOT, Settings
+
+TEMPLATES = ("foundation", "automation")
+"""In the order in which they are deployed; they are destroyed in the other."""
+
+
+def name(settings: Settings, template: str) -> str:
+    """Return the name of a template's stack."""
+    return f"{settings.name}-{template}"
+
+
+def plan(settings: Settings, cloud: Cloud, template: str) -> stacks.Plan:
+    """Return what deploying a template would change; it changes nothing until it is applied or discarded."""
+    client = cloud.client("cloudformation")
+    text = (ROOT / "infra" / "aws" / f"{template}.yaml").read_text()
+    return stacks.plan(client, name(settings, template), text, _parameters(settings, cloud, template))
+
+
+def _parameters(settings: Settings, cloud: Cloud, template: str) -> dict[str, str]:
+    if template == "automation":
+        return {"Name": settings.name, "EndpointInstanceType": settings.instances.endpoint}
+    parameters = {"Name": settings.name, "BucketName": cloud.bucket}
+    if _exists(cloud, settings):
+        return parameters
+    # What is there already and is not this stack's own stays so: whether it is, only the first deployment can see.
+    return {
+        **parameters,
+        "CreateBucket": _text(not _has_bucket(cloud)),
+        "CreateModelPackageGroup": _text(not _has_group(cloud, settings)),
+    }
+
+
+def _text(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _exists(cloud: Cloud, settings: Settings) -> bool:
+    try:
+        return bool(stacks.outputs(cloud.client("cloudformation"), name(settings, "foundation")))
+    except stacks.StackError:
+        return False
+
+
+def _has_bucket(cloud: Cloud) -> bool:
+    return _answers(lambda: cloud.client("s3").head_bucket(Bucket=cloud.bucket))
+
+
+def _has_group(cloud: Cloud, settings: Settings) -> bool:
+    sagemaker = cloud.client("sagemaker")
+    return _answers(lambda: sagemaker.describe_model_package_group(ModelPackageGroupName=settings.model_package_group))
+
+
+def _answers(call: Any) -> bool:
+    try:
+        call()
+    except ClientError:
+        return False
+    return True
