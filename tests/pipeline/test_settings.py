@@ -1,6 +1,10 @@
+import argparse
+from dataclasses import asdict
+
 import pytest
 
 from pipeline import settings
+from trafficsigns.hosting.target import add_options, target_of
 
 TEXT = settings.DEFAULT_FILE.read_text()
 
@@ -37,3 +41,32 @@ def test_settings_that_cannot_be_used_are_named(tmp_path, old, new, named):
 def test_a_settings_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(settings.SettingsError, match=r"none\.toml: No such file"):
         settings.load(tmp_path / "none.toml")
+
+
+def test_a_profile_can_be_chosen_and_every_one_fits_the_deployment_script():
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    others = {"capture_uri": "s3://b/c", "role_arn": "arn", "model_package_group": "g", "endpoint_name": "e"}
+    for name in ("dev", "staging", "prod"):
+        profile = asdict(settings.load(profile=name).deployment.chosen)
+        assert profile == asdict(getattr(settings.load().deployment, name))
+        words = [f"--{key.replace('_', '-')}={value}" for key, value in (profile | others).items()]
+        target = asdict(target_of(parser.parse_args(words)))
+        assert {key: target[key] for key in profile} == profile
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('traffic = "all-at-once"', 'traffic = "canary"', "needs instance_count of two or more"),
+        ("maximum_instance_count = 2\n", "maximum_instance_count = 1\n", "below instance_count"),
+        ("step_percentage = 50 ", "step_percentage = 60 ", "less than or equal to 50"),
+        ('profile = "dev"', 'profile = "production"', "'dev', 'staging' or 'prod'"),
+    ],
+)
+def test_a_profile_that_no_endpoint_could_have_is_refused(tmp_path, old, new, words):
+    text = settings.DEFAULT_FILE.read_text()
+    assert old in text
+    (tmp_path / "settings.toml").write_text(text.replace(old, new, 1))
+    with pytest.raises(settings.SettingsError, match=words):
+        settings.load(tmp_path / "settings.toml")
