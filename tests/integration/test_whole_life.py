@@ -76,7 +76,7 @@ def test_what_is_no_picture_is_refused_by_the_model(signs, first_run, tmp_path):
 
 def test_a_model_below_the_gate_is_neither_registered_nor_deployed(signs, first_run):
     before = signs.json("endpoint", "describe")
-    output = signs("run", "--set", "Epochs=1", "--set", "Architecture=lenet5", "--set", "MinimumAccuracy=0.999", code=4)
+    output = signs("run", "--set", "Epochs=1", "--set", "Preset=lenet5", "--set", "MinimumAccuracy=0.999", code=4)
     assert re.search(r"accuracy \(lower end\) 0\.\d+ needs 0\.999", output)
     snapshot = signs.json("status", code=4)
     names = [step["name"] for step in snapshot["steps"]]

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from trafficsigns import augmentation
+from trafficsigns.augmentation import Dice
 from trafficsigns.classes import CLASS_NAMES
 
 
@@ -18,6 +19,10 @@ def images():
     image = np.stack([rows * 4, columns * 4, (rows + columns) * 2], axis=-1).astype(np.uint8)
     image[8:12, 18:24] = 250
     return tf.constant(np.repeat(image[None], 64, axis=0))
+
+
+def dice(first, second, images=64, share=(0, 1)):
+    return Dice(tf.constant([first, second]), images, share)
 
 
 def test_the_mirror_table_is_its_own_inverse():
@@ -41,7 +46,7 @@ def test_the_mirror_table_follows_the_names_of_the_data_set():
 
 def test_mirroring_flips_pixels_and_label_together_and_half_of_the_time(images, mirrors):
     labels = tf.constant([38] * 32 + [14] * 32, tf.int64)
-    flipped, told = augmentation.mirror(images, labels, tf.constant([1, 2]), mirrors)
+    flipped, told = augmentation.mirror(images, labels, dice(1, 2), mirrors)
     is_flipped = np.all(flipped.numpy() == images.numpy()[:, :, ::-1], axis=(1, 2, 3))
     assert 8 < is_flipped[:32].sum() < 24
     np.testing.assert_array_equal(told[:32], np.where(is_flipped[:32], 39, 38))
@@ -51,7 +56,7 @@ def test_mirroring_flips_pixels_and_label_together_and_half_of_the_time(images, 
 
 def test_augmenting_keeps_type_and_shape_and_changes_every_image(images, mirrors):
     labels = tf.zeros((64,), tf.int64)
-    changed, told = augmentation.augment(images, labels, tf.constant([1, 2]), mirrors)
+    changed, told = augmentation.augment(images, labels, dice(1, 2), mirrors)
     assert changed.dtype == tf.uint8
     assert changed.shape == images.shape
     assert told.dtype == tf.int64
@@ -60,15 +65,24 @@ def test_augmenting_keeps_type_and_shape_and_changes_every_image(images, mirrors
 
 def test_the_seed_decides_every_pixel(images, mirrors):
     labels = tf.zeros((64,), tf.int64)
-    compiled = tf.function(augmentation.augment)
-    first, again, other = (compiled(images, labels, tf.constant(seed), mirrors)[0] for seed in ([1, 2], [1, 2], [1, 3]))
+    compiled = tf.function(lambda seed: augmentation.augment(images, labels, Dice(seed, 64), mirrors)[0])
+    first, again, other = (compiled(tf.constant(seed)) for seed in ([1, 2], [1, 2], [1, 3]))
     np.testing.assert_array_equal(first, again)
     assert np.any(first != other)
 
 
+def test_machines_that_share_a_batch_make_together_what_one_alone_makes(images, mirrors):
+    labels = tf.range(64, dtype=tf.int64) % 43
+    alone = augmentation.augment(images, labels, dice(1, 2), mirrors)
+    for part in range(3):
+        own = augmentation.augment(images[part::3], labels[part::3], dice(1, 2, share=(part, 3)), mirrors)
+        np.testing.assert_array_equal(own[0], alone[0][part::3])
+        np.testing.assert_array_equal(own[1], alone[1][part::3])
+
+
 def test_warping_moves_a_sign_a_little_and_not_away(images):
     values = tf.cast(images, tf.float32) * tf.cast(images > 240, tf.float32)
-    warped = augmentation.warp(values, tf.constant([3, 4])).numpy()[..., 0]
+    warped = augmentation.warp(values, dice(3, 4)).numpy()[..., 0]
     rows, columns = np.mgrid[0:32, 0:32]
     centres = np.array([[np.average(rows, weights=image), np.average(columns, weights=image)] for image in warped])
     distance = np.linalg.norm(centres - (9.5, 20.5), axis=1)
@@ -82,6 +96,6 @@ def test_each_part_of_the_warp_has_an_effect(images, monkeypatch, amplitude):
     values = tf.cast(images, tf.float32)
     for name in {"_ROTATION", "_SHIFT", "_SCALE", "_SHEAR", "_PERSPECTIVE"} - {amplitude}:
         monkeypatch.setattr(augmentation, name, 0.0)
-    assert np.abs(augmentation.warp(values, tf.constant([3, 4])) - values).mean() > 0.1
+    assert np.abs(augmentation.warp(values, dice(3, 4)) - values).mean() > 0.1
     monkeypatch.setattr(augmentation, amplitude, 0.0)
-    np.testing.assert_allclose(augmentation.warp(values, tf.constant([3, 4])), values, atol=1e-3)
+    np.testing.assert_allclose(augmentation.warp(values, dice(3, 4)), values, atol=1e-3)

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from trafficsigns import export, lenet
 from trafficsigns.failures import StepError
+from trafficsigns.presets import PRESETS
 
 NAMES = [f"sign {index}" for index in range(7)]
 TEMPERATURE = 1.7
@@ -15,7 +16,7 @@ TEMPERATURE = 1.7
 @pytest.fixture(scope="module")
 def network():
     keras.utils.set_random_seed(3)
-    return lenet.build("multiscale", len(NAMES))
+    return lenet.build(PRESETS["standard"], len(NAMES))
 
 
 @pytest.fixture(scope="module")

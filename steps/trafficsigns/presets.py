@@ -1,0 +1,47 @@
+"""What can be trained, by name: each row a network and the recipe that suits it.
+
+``docs/model.md`` tells what each row reaches, and what was tried to get there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Multiscale:
+    """The shape of a multi-scale LeNet."""
+
+    blocks: tuple[tuple[int, int], ...]
+    """Filters and kernel side of each convolution."""
+    hidden: int
+    """Units between features and classes."""
+    columns: int = 1
+    """Networks side by side, whose answers are averaged."""
+    dropout: float = 0.5
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A network and how it is trained."""
+
+    network: Multiscale | None
+    """``None`` is LeNet-5, which has no choices left."""
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    """Highest rate of the schedule."""
+    label_smoothing: float = 0.1
+    weight_decay: float = 0.05
+
+
+_STANDARD = Multiscale(blocks=((32, 5), (64, 5), (128, 3), (128, 3)), hidden=128)
+
+PRESETS: Mapping[str, Preset] = {
+    "fast": Preset(_STANDARD, epochs=7),
+    "standard": Preset(_STANDARD, epochs=24),
+    "best": Preset(_STANDARD, epochs=60),
+    "lenet5": Preset(None, epochs=24),
+}
+"""From a first look to the best; ``lenet5`` is the network that this project began with."""
