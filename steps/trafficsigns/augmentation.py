@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from trafficsigns.presets import Disturbances
+
 _SYMMETRIC = (
     "Priority at next crossing",
     "Priority road",
@@ -23,6 +25,13 @@ _SYMMETRIC = (
     "Traffic signals",
     "Ice or snow",
     "Ahead only",
+    # The traffic code has these facing either way: StVO signs 105, 123, 133, 136, 138 and 142, each as -10 and -20.
+    "Double bend",
+    "Road works",
+    "Pedestrians",
+    "Children",
+    "Bicycles",
+    "Wild animals",
 )
 _COUNTERPARTS = (
     ("Bend left", "Bend right"),
@@ -39,6 +48,7 @@ _SHEAR = 0.2
 _PERSPECTIVE = 0.2  # change of scale from one edge to the other
 _GAIN = 0.15  # of each colour on its own: white balance; a common gain would be undone by the network's normalisation
 _GAMMA = 0.3  # in the exponent of 2
+_ERASED = (4.0, 16.0)  # pixels of a missing rectangle's sides, smallest and largest
 _NOISE = 0.1  # of the image's own standard deviation: a night image survives less noise than one at noon
 
 
@@ -86,20 +96,28 @@ class Dice:
         return drawn[first::parts] if parts > 1 else drawn
 
 
-def augment(images: tf.Tensor, labels: tf.Tensor, dice: Dice, mirrors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def augment(
+    images: tf.Tensor, labels: tf.Tensor, dice: Dice, mirrors: tf.Tensor, disturbances: Disturbances
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Change a batch of training images at random.
 
     Takes uint8 ``[n, height, width, 3]``, int64 labels ``[n]``, dice for them and a ``mirror_table`` as int64
     ``[classes]``; returns images and labels of the same shapes and dtypes. Labels change only where a sign was
     mirrored into its counterpart.
     """
-    for_mirror, for_warp, for_blur, for_light, for_noise = dice.split(5)
+    for_mirror, for_warp, for_blur, for_light, for_noise, for_shade, for_haze, for_erasing = dice.split(8)
     images, labels = mirror(images, labels, for_mirror, mirrors)
     values = tf.cast(images, tf.float32) / 255.0
     values = warp(values, for_warp)
     values = blur(values, for_blur)
     values = relight(values, for_light)
+    if disturbances.shade:
+        values = shade(values, for_shade, disturbances.shade)
+    if disturbances.haze:
+        values = veil(values, for_haze, disturbances.haze)
     values = add_noise(values, for_noise)
+    if disturbances.erase:
+        values = erase(values, for_erasing, disturbances.erase)
     return tf.cast(tf.round(tf.clip_by_value(values, 0.0, 1.0) * 255.0), images.dtype), labels
 
 
@@ -167,3 +185,31 @@ def add_noise(values: tf.Tensor, dice: Dice) -> tf.Tensor:
     strength = for_strength.uniform(1, 1, 1, high=_NOISE)
     strength *= tf.math.reduce_std(values, axis=(1, 2, 3), keepdims=True)
     return values + strength * for_grain.normal(*values.shape[1:])
+
+
+def shade(values: tf.Tensor, dice: Dice, strength: float) -> tf.Tensor:
+    """Let light fall from one side: a ramp across each image by up to ``e ** strength`` at an edge."""
+    line = tf.linspace(-1.0, 1.0, values.shape[1])
+    right, down = tf.unstack(dice.uniform(2, low=-strength, high=strength), axis=1)
+    ramp = right[:, None, None] * line[None, None, :] + down[:, None, None] * line[None, :, None]
+    return values * tf.exp(ramp)[..., None]
+
+
+def veil(values: tf.Tensor, dice: Dice, strongest: float) -> tf.Tensor:
+    """Blend each image with one grey, by a random share up to ``strongest``, mostly little: haze, glare, dirt."""
+    draw = dice.uniform(1, 1, 2)
+    share = strongest * draw[..., :1] ** 2
+    return values + share * (draw[..., 1:] - values)
+
+
+def erase(values: tf.Tensor, dice: Dice, often: float) -> tf.Tensor:
+    """Put a rectangle of one random colour into a share of the images: a branch, a sticker, another sign.
+
+    Source: Zhong et al., "Random erasing data augmentation", AAAI 2020.
+    """
+    side, (smallest, largest) = values.shape[1], _ERASED
+    draw = dice.uniform(8)
+    centre, half = draw[:, :2] * side, (smallest + (largest - smallest) * draw[:, 2:4]) / 2
+    inside = tf.abs(tf.range(side, dtype=tf.float32) - centre[..., None]) < half[..., None]
+    gone = inside[:, 0, :, None] & inside[:, 1, None, :] & (draw[:, 4] < often)[:, None, None]
+    return tf.where(gone[..., None], draw[:, None, None, 5:], values)

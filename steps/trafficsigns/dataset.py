@@ -18,6 +18,7 @@ import tensorflow as tf
 from trafficsigns import augmentation, records
 from trafficsigns.augmentation import Dice
 from trafficsigns.failures import StepError
+from trafficsigns.presets import Disturbances
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Plan:
     """Images in one step, of all machines together."""
     epochs: int
     seed: int
-    augment: bool = True
+    disturbances: Disturbances | None
+    """Nothing: images come as they are."""
 
 
 def read_names(path: Path) -> list[str]:
@@ -96,9 +98,10 @@ def stream(
         key = tf.stack([seed[0], step // steps])
         chosen = tf.random.experimental.index_shuffle((step % steps) * size + places, key, count - 1)
         taken = tf.gather(pixels, chosen), tf.gather(labels, chosen)
-        if not plan.augment:
+        if plan.disturbances is None:
             return taken
-        return augmentation.augment(*taken, Dice(tf.random.fold_in(seed, step), size, share), mirrors)
+        dice = Dice(tf.random.fold_in(seed, step), size, share)
+        return augmentation.augment(*taken, dice, mirrors, plan.disturbances)
 
     numbers = tf.data.Dataset.range(steps * skip, steps * plan.epochs)
     return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)

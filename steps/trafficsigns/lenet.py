@@ -55,8 +55,12 @@ def multiscale(shape: Multiscale, classes: int) -> keras.Model:
     2015; Srivastava et al., "Dropout", JMLR 15 (2014).
     """
     images = keras.Input((SIDE, SIDE, 3), name="images")
-    seen = layers.Concatenate(name="seen")([Standardise()(images), LocalContrast()(images)])
-    x = layers.Conv2D(8, 1, activation="leaky_relu", name="colour")(_straighten(seen))
+    x = Standardise()(images)
+    if shape.contrast:
+        x = layers.Concatenate(name="seen")([x, LocalContrast()(images)])
+    if shape.straighten:
+        x = _straighten(x)
+    x = layers.Conv2D(8, 1, activation="leaky_relu", name="colour")(x)
     scales = []
     for number, (filters, kernel) in enumerate(shape.blocks, 1):
         x = _block(x, filters, kernel, number)

@@ -17,9 +17,23 @@ class Multiscale:
     """Filters and kernel side of each convolution."""
     hidden: int
     """Units between features and classes."""
-    columns: int = 1
-    """Networks side by side, whose answers are averaged."""
     dropout: float = 0.5
+    contrast: bool = True
+    """Whether local contrast is seen beside the colours."""
+    straighten: bool = True
+    """Whether a spatial transformer comes first."""
+
+
+@dataclass(frozen=True)
+class Disturbances:
+    """What augmentation does to light and view, beyond what every sign is put through."""
+
+    shade: float = 0.0
+    """How strongly light falls from one side: the exponent of e at the edge."""
+    haze: float = 0.0
+    """Largest share of a picture that vanishes in grey."""
+    erase: float = 0.0
+    """Share of pictures with a rectangle missing."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,7 @@ class Preset:
     """Highest rate of the schedule."""
     label_smoothing: float = 0.1
     weight_decay: float = 0.05
+    disturbances: Disturbances = Disturbances()
 
 
 _STANDARD = Multiscale(blocks=((32, 5), (64, 5), (128, 3), (128, 3)), hidden=128)

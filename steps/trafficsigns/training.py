@@ -92,10 +92,12 @@ def fit(
     keras.utils.set_random_seed(settings.seed)
     batch_size = min(settings.batch_size, len(training.labels))
     machines.check_batch(batch_size, team.strategy.num_replicas_in_sync)
+    preset = PRESETS[settings.preset]
     options = Options(settings.epochs, batch_size, settings.learning_rate, settings.precision)
-    trainer = Trainer(PRESETS[settings.preset], options, len(names), len(training.labels) // batch_size, team.strategy)
+    trainer = Trainer(preset, options, len(names), len(training.labels) // batch_size, team.strategy)
     history = _restore(trainer, checkpoint) if checkpoint else []
-    stream = _stream(training, names, Plan(batch_size, settings.epochs, settings.seed), len(history), team.strategy)
+    plan = Plan(batch_size, settings.epochs, settings.seed, preset.disturbances)
+    stream = _stream(training, names, plan, len(history), team.strategy)
     answer = answering(trainer.averaged)
     while len(history) < settings.epochs and not _out_of_patience(history, settings.patience):
         history.append(_epoch(trainer, stream, answer, validation, len(history) + 1))

@@ -185,7 +185,7 @@ def test_a_finished_run_leaves_no_state(channels):
 
 
 def test_an_epoch_shows_each_image_once_and_the_next_in_another_order(images, monkeypatch):
-    plan = dataset.Plan(32, epochs=2, seed=1, augment=False)
+    plan = dataset.Plan(32, epochs=2, seed=1, disturbances=None)
     stream = list(dataset.stream(images[0], NAMES, plan).as_numpy_iterator())
     known = [image.tobytes() for image in images[0].pixels]
     order = [known.index(image.tobytes()) for batch, _ in stream for image in batch]
