@@ -25,9 +25,8 @@ _SYMMETRIC = (
     "Traffic signals",
     "Ice or snow",
     "Ahead only",
-    # The traffic code has these facing either way: StVO signs 105, 123, 133, 136, 138 and 142, each as -10 and -20.
-    "Double bend",
-    "Road works",
+    # The traffic code has these facing either way (StVO signs 133, 136, 138 and 142, each as -10 and -20), and so have
+    # the streets. Double bends and road works exist mirrored too, but nobody photographed one.
     "Pedestrians",
     "Children",
     "Bicycles",

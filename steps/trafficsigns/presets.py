@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -53,7 +52,7 @@ class Preset:
 
 _STANDARD = Multiscale(blocks=((32, 5), (64, 5), (128, 3), (128, 3)), hidden=128)
 
-PRESETS: Mapping[str, Preset] = {
+PRESETS: dict[str, Preset] = {
     "fast": Preset(_STANDARD, epochs=7),
     "standard": Preset(_STANDARD, epochs=24),
     "best": Preset(_STANDARD, epochs=60),

@@ -1,6 +1,7 @@
 import json
 import logging
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -152,6 +153,54 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(images, tmp_path, monkey
     resumed = training.fit(*images, NAMES, SETTINGS, checkpoint)
     assert [epoch.loss for epoch in resumed.history] == [epoch.loss for epoch in whole.history]
     assert same(resumed.network, whole.network)
+
+
+def test_a_job_killed_in_the_middle_and_started_again_ends_like_an_unbroken_one(channels):
+    """As a spot interruption that left no time: SIGKILL, then a second job with the same checkpoints."""
+    command = [sys.executable, train.__file__, "--preset", "lenet5", "--epochs", "4", "--batch-size", "16"]
+
+    def job(name):
+        folders = ["--model-dir", str(channels / name), "--checkpoint-dir", str(channels / "checkpoints")]
+        return subprocess.Popen([*command, *folders], stdout=subprocess.PIPE, text=True)
+
+    def left(name):
+        record = json.loads((channels / name / "1/assets.extra/training.json").read_text())
+        saved = tf.saved_model.load(str(channels / name / "1"))
+        return [epoch["loss"] for epoch in record["history"]], [weight.numpy() for weight in saved.weights]
+
+    unbroken = job("unbroken")
+    assert unbroken.wait() == 0
+    victim = job("victim")
+    while "epoch 2/4" not in victim.stdout.readline():
+        assert victim.poll() is None
+    victim.kill()
+    assert victim.wait() == -signal.SIGKILL
+    second = job("second")
+    output, _ = second.communicate()
+    assert second.returncode == 0
+    assert re.search(r"continuing after epoch [12] of an interrupted run", output)
+    assert "epoch 1/4" not in output
+    (losses, weights), (expected_losses, expected) = left("second"), left("unbroken")
+    assert losses == expected_losses
+    for weight, other in zip(weights, expected, strict=True):
+        np.testing.assert_array_equal(weight, other)
+
+
+def test_training_ends_early_when_patience_does(images, monkeypatch, caplog):
+    judged = iter([(0.5, 0.7), (0.4, 0.9), (0.6, 0.8), (0.5, 0.9), (0.3, 0.99)])
+    monkeypatch.setattr(training, "judge", lambda *_: next(judged))
+    with caplog.at_level(logging.INFO, logger=training.__name__):
+        outcome = training.fit(*images, NAMES, replace(SETTINGS, epochs=5, patience=2))
+    assert (outcome.selected_epoch, len(outcome.history)) == (2, 4)
+    assert "no better epoch than 2 in 2 more: training ends early" in caplog.text
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_learns_and_leaves_weights_of_full_precision(images, precision):
+    outcome = training.fit(*images, NAMES, replace(SETTINGS, precision=precision, epochs=4))
+    assert outcome.history[-1].validation_accuracy > 0.9
+    assert {weight.dtype for weight in outcome.network.get_weights()} == {np.dtype(np.float32)}
+    assert keras.mixed_precision.dtype_policy().name == "float32", "the next network is not touched by it"
 
 
 def test_a_damaged_state_is_reported_and_not_used(tmp_path, caplog):
