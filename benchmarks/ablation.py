@@ -34,8 +34,15 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "without erasing": {"disturbances.erase": 0.0},
     "without label smoothing": {"label_smoothing": 0.0},
     "without dropout": {"network.dropout": 0.0},
-    "first kernel 5x5": {"network.blocks": ((32, 5), (64, 5), (128, 3), (128, 3))},
-    "twice the disturbances": {"disturbances.shade": 0.6, "disturbances.haze": 0.8, "disturbances.erase": 0.4},
+    "without all three": {"disturbances.shade": 0.0, "disturbances.haze": 0.0, "disturbances.erase": 0.0},
+    "the first network": {
+        "network.straighten": False,
+        "network.contrast": False,
+        "disturbances.shade": 0.0,
+        "disturbances.haze": 0.0,
+        "disturbances.erase": 0.0,
+    },
+    "first kernel 3x3": {"network.blocks": ((32, 3), (64, 5), (128, 3), (128, 3))},
 }
 """What each row changes in the preset ``standard``."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
@@ -60,6 +61,23 @@ def version(cloud: Cloud, group: str, number: int) -> Version:
             return candidate
     there = ", ".join(str(candidate.number) for candidate in reversed(found)) or "none"
     raise RegistryError(f"{group} has no version {number} (there: {there})")
+
+
+def approved(cloud: Cloud, group: str) -> Version:
+    """Return the newest approved version. Raises ``RegistryError`` when there is none."""
+    for candidate in versions(cloud, group):
+        if candidate.status == "Approved":
+            return candidate
+    raise RegistryError(f"{group} has no approved version: run `signs run`, or approve one with `signs models approve`")
+
+
+def download(cloud: Cloud, found: Version, folder: Path) -> None:
+    """Fetch a version's archive as ``model.tar.gz``. Raises ``RegistryError`` when it is gone."""
+    parsed = urlparse(found.model)
+    try:
+        cloud.client("s3").download_file(parsed.netloc, parsed.path.lstrip("/"), str(folder / "model.tar.gz"))
+    except ClientError as error:
+        raise RegistryError(f"the model of version {found.number} cannot be read: {found.model}: {error}") from error
 
 
 def _describe(sagemaker: Any, arn: str) -> Version:

@@ -22,6 +22,7 @@ from trafficsigns.failures import StepError
 
 ARCHIVE = "model.tar.gz"
 SIGNATURE = "serving_default"
+EXPLAIN = "explain"
 
 _INPUT = "image_bytes"
 _OUTPUTS = ("probabilities", "class_id", "class_name", "probability")
@@ -85,6 +86,19 @@ class Model:
         )
         self._check(answers)
         return answers
+
+    def explain(self, image: bytes) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the feature maps of one encoded image, and the filters; nothing from an archive that shows none.
+
+        Raises ``StepError`` when the graph refuses the image.
+        """
+        if EXPLAIN not in self.saved.signatures:
+            return {}
+        try:
+            outputs = self.saved.signatures[EXPLAIN](**{_INPUT: tf.constant([image])})
+        except tf.errors.InvalidArgumentError as error:
+            raise StepError("the image cannot be decoded: a PNG or JPEG file is needed") from error
+        return {name: value.numpy() for name, value in outputs.items()}
 
     def _check(self, answers: Answers) -> None:
         """Refuse answers that say one thing in numbers and another in names."""

@@ -73,6 +73,19 @@ def multiscale(shape: Multiscale, classes: int) -> keras.Model:
     return keras.Model(images, layers.Dense(classes, dtype="float32", name="logits")(x), name="multiscale")
 
 
+def stages(network: keras.Model) -> keras.Model:
+    """Return the network with what comes out of its stages instead of an answer, by numbered names, in order.
+
+    These are the feature maps ``[n, height, width, channels]`` after the straightening, the colour transform and each
+    convolution, normalisation, ReLU and pooling of the trunk.
+    """
+    trunk = ("straightened", "colour", "conv", "norm", "relu", "pool")
+    shown = [layer for layer in network.layers if layer.name.startswith(trunk)]
+    return keras.Model(
+        network.input, {f"{number:02d}_{layer.name}": layer.output for number, layer in enumerate(shown)}
+    )
+
+
 def _straighten(x: keras.KerasTensor) -> keras.KerasTensor:
     # A small network looks at half the resolution. Its last layer starts at zero, so that training begins with the
     # image as it is.

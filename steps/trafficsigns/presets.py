@@ -50,12 +50,13 @@ class Preset:
     disturbances: Disturbances = Disturbances()
 
 
+_STREET = Disturbances(shade=0.3, haze=0.5, erase=0.2)
 _STANDARD = Multiscale(blocks=((32, 5), (64, 5), (128, 3), (128, 3)), hidden=128)
 
 PRESETS: dict[str, Preset] = {
-    "fast": Preset(_STANDARD, epochs=7),
-    "standard": Preset(_STANDARD, epochs=24),
-    "best": Preset(_STANDARD, epochs=60),
+    "fast": Preset(_STANDARD, epochs=6),
+    "standard": Preset(_STANDARD, epochs=12, disturbances=_STREET),
+    "best": Preset(_STANDARD, epochs=60, disturbances=_STREET),
     "lenet5": Preset(None, epochs=24),
 }
 """From a first look to the best; ``lenet5`` is the network that this project began with."""
