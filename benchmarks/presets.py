@@ -63,7 +63,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             row["preset"], str(row["seed"]), str(row["epochs"]), f"{row['parameters']:,}",
             f"{row['multiplications'] / 1e6:.1f} M", f"{row['minutes']:.1f}", f"{row['validation']:.2%}",
             f"**{row['accuracy']:.2%}**", f"{row['lower']:.2%} - {row['upper']:.2%}", str(row["wrong"]),
-            f"{row['worst']:.1%}", f"{row['calibration']:.4f}", f"{row['megabytes']:.1f} MB", f"{row['latency']:.2f} ms",
+            f"{row['worst']:.1%}", f"{row['calibration']:.4f}", f"{row['megabytes']:.1f} MB",
+            f"{row['latency']:.2f} ms",
         )
         for row in sorted(rows, key=lambda row: (PRESETS.index(row["preset"]), row["seed"]))
     ]  # fmt: skip

@@ -53,6 +53,9 @@ RETRIES = [
 INPUT = "/opt/ml/processing/input"
 OUTPUT = "/opt/ml/processing/output"
 
+CHECKPOINTS = "/opt/ml/checkpoints"
+"""Where a training job keeps what it needs to go on after an interruption."""
+
 TRAINING_METRICS = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 """What the training log shows an epoch, as ``name value``."""
 
@@ -179,7 +182,11 @@ class Workshop:
                 max_runtime_in_seconds=instances.training_hours * 3600,
                 max_wait_time_in_seconds=wait if instances.training_spot else None,
             ),
-            checkpoint_config=CheckpointConfig(s3_uri=f"s3://{self.cloud.bucket}/{self.settings.name}/checkpoints"),
+            checkpoint_config=CheckpointConfig(
+                s3_uri=f"s3://{self.cloud.bucket}/{self.settings.name}/checkpoints", local_path=CHECKPOINTS
+            ),
+            # Of this folder, other than of the channels, SageMaker's environment says nothing.
+            environment={"SM_CHECKPOINT_DIR": CHECKPOINTS},
             output_data_config=OutputDataConfig(s3_output_path=self.output("train")),
             base_job_name="train",
             hyperparameters=dict(hyperparameters),

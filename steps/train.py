@@ -52,12 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     ):
         known = os.environ.get(variable)
         folder.add_argument(option, type=Path, default=known, required=known is None, help=f"{content}; ${variable}")
-    checkpoints = Path("/opt/ml/checkpoints")
     folder.add_argument(
         "--checkpoint-dir",
         type=Path,
-        default=checkpoints if checkpoints.is_dir() else None,
-        help=f"where interrupted runs are continued from, in a folder for each; {checkpoints} where that exists",
+        default=os.environ.get("SM_CHECKPOINT_DIR"),
+        help="where interrupted runs are continued from, in a folder for each; $SM_CHECKPOINT_DIR",
     )
     _add_hyperparameters(parser.add_argument_group("hyper-parameters"))
     return parser
@@ -94,7 +93,7 @@ def train(arguments: argparse.Namespace) -> None:
         precision=arguments.precision,
     )
     export.require(HANDLER)  # before an hour of training, not after it
-    team = machines.assemble(machines.read())
+    team = machines.assemble(machines.read(os.environ))
     names = dataset.read_names(arguments.train_dir / "labels.json")
     training_images = dataset.load(arguments.train_dir, len(names))
     validation_images = dataset.load(arguments.validation_dir, len(names))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,22 +39,24 @@ class Job:
         return self.index == 0
 
 
-def read(path: Path = RESOURCES) -> Job:
-    """Read ``resourceconfig.json``; without that file this machine is alone.
+def read(environment: Mapping[str, str], path: Path = RESOURCES) -> Job:
+    """Read what SageMaker tells of the instances; where it tells nothing, this machine is alone.
 
-    Raises ``StepError`` when the file does not say who the hosts are. Source: SageMaker developer guide, "How Amazon
+    It stands in ``resourceconfig.json``, whose content the SDK's drivers put into ``SM_RESOURCE_CONFIG`` as well.
+    Raises ``StepError`` when it does not say who the hosts are. Source: SageMaker developer guide, "How Amazon
     SageMaker AI Provides Training Information", distributed training configuration.
     """
-    if not path.is_file():
+    text = environment.get("SM_RESOURCE_CONFIG") or (path.read_text(encoding="utf-8") if path.is_file() else "")
+    if not text:
         return Job()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text)
         # The order must be the same on every instance: it numbers them.
         job = Job(tuple(sorted(content["hosts"])), content["current_host"])
     except (ValueError, KeyError, TypeError) as error:
-        raise StepError(f"{path}: expected hosts and current_host as SageMaker writes them ({error!r})") from error
+        raise StepError(f"{path.name}: expected hosts and current_host as SageMaker writes them ({error!r})") from error
     if job.current not in job.hosts:
-        raise StepError(f"{path}: current_host {job.current} is none of the hosts {', '.join(job.hosts)}")
+        raise StepError(f"{path.name}: current_host {job.current} is none of the hosts {', '.join(job.hosts)}")
     return job
 
 
