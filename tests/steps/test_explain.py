@@ -1,9 +1,14 @@
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
 import explain
+from pipeline.settings import ROOT
 from trafficsigns import archive, export, features, lenet
 from trafficsigns.presets import PRESETS
 
@@ -75,6 +80,24 @@ def test_the_script_draws_a_sheet_and_says_what_the_image_is(model, image, tmp_p
         assert sheet.width >= 960
         assert np.ptp(np.asarray(sheet)) == 255
     assert [path.name for path in output.parent.iterdir()] == ["sheet.png"]
+
+
+def test_the_command_line_draws_a_given_model_without_any_cloud(model, image, tmp_path):
+    output = tmp_path / "sheet.png"
+    words = ["explain", str(image), "--model", str(model[0]), "--output", str(output)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"sign\.png: sign \d with probability 0\.\d+", done.stdout)
+    with Image.open(output) as sheet:
+        assert sheet.format == "PNG"
+    refused = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *words[:2], "--model", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 1
+    assert "holds neither model.tar.gz" in refused.stdout + refused.stderr
 
 
 @pytest.mark.parametrize(("name", "reason"), [("absent.png", "cannot be read"), ("letter.png", "cannot be decoded")])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trafficsigns import export, lenet
+from trafficsigns import export, images, lenet, training
 from trafficsigns.failures import StepError
 from trafficsigns.presets import PRESETS
 
@@ -90,6 +90,16 @@ def test_the_served_probabilities_are_those_of_the_network_at_its_temperature(se
     logits = np.asarray(network(pixels), dtype=np.float64) / TEMPERATURE
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert np.abs(answer["probabilities"] - expected).max() < 1e-6
+
+
+def test_bytes_in_give_what_preprocessing_and_the_training_network_give(serve, network):
+    """Skew between training and serving would show here: another decoder, resize, normalisation or temperature."""
+    random = np.random.default_rng(6)
+    large = [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((71, 45), (32, 32), (15, 250))]
+    encoded = [png(large[0]), png(large[1]), tf.io.encode_jpeg(large[2]).numpy()]
+    pixels = tf.stack([images.resize(images.decode(tf.constant(each))) for each in encoded])
+    logits = training.logits(training.answering(network), pixels.numpy()) / TEMPERATURE
+    assert np.abs(serve(*encoded)["probabilities"] - tf.nn.softmax(logits)).max() < 1e-6
 
 
 def test_a_graph_session_like_that_of_tensorflow_serving_answers_the_same(archive, serve):
