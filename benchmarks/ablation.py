@@ -28,7 +28,7 @@ FRACTION, SPLIT_SEED = 0.3, 11
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "standard": {},
     "without the spatial transformer": {"network.straighten": False},
-    "without local contrast": {"network.contrast": False},
+    "without local contrast": {"network.columns": ["colour"]},
     "without shade": {"disturbances.shade": 0.0},
     "without haze": {"disturbances.haze": 0.0},
     "without erasing": {"disturbances.erase": 0.0},
@@ -37,10 +37,15 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "without all three": {"disturbances.shade": 0.0, "disturbances.haze": 0.0, "disturbances.erase": 0.0},
     "the first network": {
         "network.straighten": False,
-        "network.contrast": False,
+        "network.columns": ["colour"],
         "disturbances.shade": 0.0,
         "disturbances.haze": 0.0,
         "disturbances.erase": 0.0,
+    },
+    "committee of three": {
+        "network.columns": ["both", "colour", "contrast"],
+        "network.blocks": [[24, 5], [48, 5], [80, 3], [80, 3]],
+        "network.hidden": 48,
     },
     "first kernel 3x3": {"network.blocks": ((32, 3), (64, 5), (128, 3), (128, 3))},
 }

@@ -6,12 +6,16 @@ normalise differently, and both return logits: calibration and softmax belong to
 
 from __future__ import annotations
 
+import re
+
 import keras
 from keras import layers
 
 from trafficsigns.images import SIDE
 from trafficsigns.layers import LocalContrast, Standardise, Straighten, normalisation
 from trafficsigns.presets import Multiscale, Preset
+
+_STAGE = re.compile(r"straightened|colour|(conv|norm|relu|pool)\d")
 
 _JOINED_SIDE = 4
 """Largest side of a feature map that the classifier sees; larger ones are pooled to it."""
@@ -44,61 +48,76 @@ def lenet5(classes: int) -> keras.Model:
 
 
 def multiscale(shape: Multiscale, classes: int) -> keras.Model:
-    """Build a LeNet whose classifier sees the features of every scale: below one million parameters.
+    """Build a LeNet whose classifier sees the features of every scale, or a committee of such: below a million weights.
 
-    The image, standardised, and its local contrast are straightened by a spatial transformer; a learned 1x1 colour
-    transform follows, then blocks of convolution, max pooling, batch normalisation and ReLU.
+    What a column sees, the standardised image or its local contrast or both, is straightened by a spatial transformer;
+    a learned 1x1 colour transform follows, then blocks of convolution, max pooling, batch normalisation and ReLU. The
+    logits of several columns are averaged.
 
     Sources: Sermanet and LeCun, "Traffic sign recognition with multi-scale convolutional networks", IJCNN 2011
-    (features of all scales into the classifier); Mishkin et al., "Systematic evaluation of CNN advances on the
-    ImageNet", CVIU 161 (2017) (learned colour transform); Jaderberg et al., "Spatial transformer networks", NeurIPS
-    2015; Srivastava et al., "Dropout", JMLR 15 (2014).
+    (features of all scales into the classifier); Ciresan et al., "Multi-column deep neural network for traffic sign
+    classification", Neural Networks 32 (2012) (columns that see the image prepared differently); Mishkin et al.,
+    "Systematic evaluation of CNN advances on the ImageNet", CVIU 161 (2017) (learned colour transform); Jaderberg et
+    al., "Spatial transformer networks", NeurIPS 2015; Srivastava et al., "Dropout", JMLR 15 (2014).
     """
     images = keras.Input((SIDE, SIDE, 3), name="images")
-    x = Standardise()(images)
-    if shape.contrast:
-        x = layers.Concatenate(name="seen")([x, LocalContrast()(images)])
+    colour, contrast = Standardise(name="standardised")(images), LocalContrast(name="contrast")(images)
+    both = layers.Concatenate(name="seen")([colour, contrast])
+    views = {"colour": colour, "contrast": contrast, "both": both}
+    answers = [
+        _column(views[view], shape, classes, "" if number == 1 else f"_{number}")
+        for number, view in enumerate(shape.columns, 1)
+    ]
+    answer = answers[0] if len(answers) == 1 else layers.Average(name="committee", dtype="float32")(answers)
+    return keras.Model(images, answer, name="multiscale")
+
+
+def _column(x: keras.KerasTensor, shape: Multiscale, classes: int, suffix: str) -> keras.KerasTensor:
     if shape.straighten:
-        x = _straighten(x)
-    x = layers.Conv2D(8, 1, activation="leaky_relu", name="colour")(x)
+        x = _straighten(x, suffix)
+    x = layers.Conv2D(8, 1, activation="leaky_relu", name=f"colour{suffix}")(x)
     scales = []
     for number, (filters, kernel) in enumerate(shape.blocks, 1):
-        x = _block(x, filters, kernel, number)
+        x = _block(x, filters, kernel, f"{number}{suffix}")
         coarse = layers.MaxPooling2D(x.shape[1] // _JOINED_SIDE)(x) if x.shape[1] > _JOINED_SIDE else x
         scales.append(layers.Flatten()(coarse))
-    x = layers.Dropout(shape.dropout)(layers.Concatenate(name="scales")(scales))
-    x = layers.Dense(shape.hidden, use_bias=False, name="hidden")(x)
-    x = layers.ReLU()(normalisation("hidden_norm")(x))
+    x = layers.Dropout(shape.dropout)(layers.Concatenate(name=f"scales{suffix}")(scales))
+    x = layers.Dense(shape.hidden, use_bias=False, name=f"hidden{suffix}")(x)
+    x = layers.ReLU()(normalisation(f"hidden_norm{suffix}")(x))
     x = layers.Dropout(shape.dropout)(x)
-    return keras.Model(images, layers.Dense(classes, dtype="float32", name="logits")(x), name="multiscale")
+    return layers.Dense(classes, dtype="float32", name=f"logits{suffix}")(x)
+
+
+def voices(network: keras.Model) -> keras.Model:
+    """Return the network with a list of each column's own logits, which is what each learns from."""
+    return keras.Model(network.input, [layer.output for layer in network.layers if layer.name.startswith("logits")])
 
 
 def stages(network: keras.Model) -> keras.Model:
     """Return the network with what comes out of its stages instead of an answer, by numbered names, in order.
 
     These are the feature maps ``[n, height, width, channels]`` after the straightening, the colour transform and each
-    convolution, normalisation, ReLU and pooling of the trunk.
+    convolution, normalisation, ReLU and pooling; of a committee, those of its first column.
     """
-    trunk = ("straightened", "colour", "conv", "norm", "relu", "pool")
-    shown = [layer for layer in network.layers if layer.name.startswith(trunk)]
+    shown = [layer for layer in network.layers if _STAGE.fullmatch(layer.name)]
     return keras.Model(
         network.input, {f"{number:02d}_{layer.name}": layer.output for number, layer in enumerate(shown)}
     )
 
 
-def _straighten(x: keras.KerasTensor) -> keras.KerasTensor:
+def _straighten(x: keras.KerasTensor, suffix: str) -> keras.KerasTensor:
     # A small network looks at half the resolution. Its last layer starts at zero, so that training begins with the
     # image as it is.
     look = layers.AveragePooling2D(2)(x)
     for number, filters in enumerate((16, 32), 1):
-        look = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"look{number}")(look)
+        look = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"look{number}{suffix}")(look)
         look = layers.MaxPooling2D(2)(look)
-    look = layers.Dense(32, activation="relu", name="look3")(layers.Flatten()(look))
-    change = layers.Dense(6, kernel_initializer="zeros", name="change")(look)
-    return Straighten(name="straightened")([x, change])
+    look = layers.Dense(32, activation="relu", name=f"look3{suffix}")(layers.Flatten()(look))
+    change = layers.Dense(6, kernel_initializer="zeros", name=f"change{suffix}")(look)
+    return Straighten(name=f"straightened{suffix}")([x, change])
 
 
-def _block(x: keras.KerasTensor, filters: int, kernel: int, number: int) -> keras.KerasTensor:
+def _block(x: keras.KerasTensor, filters: int, kernel: int, number: str) -> keras.KerasTensor:
     # Pooling comes first because normalisation and ReLU then work on a quarter of the values; with the maximum, and
     # scales that stay positive, the result is the same.
     x = layers.Conv2D(filters, kernel, padding="same", use_bias=False, name=f"conv{number}")(x)

@@ -17,8 +17,8 @@ class Multiscale:
     hidden: int
     """Units between features and classes."""
     dropout: float = 0.5
-    contrast: bool = True
-    """Whether local contrast is seen beside the colours."""
+    columns: tuple[str, ...] = ("both",)
+    """What each of the networks side by side sees of an image: its ``colour``, its local ``contrast``, or ``both``."""
     straighten: bool = True
     """Whether a spatial transformer comes first."""
 

@@ -60,6 +60,7 @@ class Trainer:
             self.network = _under(options.precision, lambda: lenet.build(preset, classes))
             self.averaged = lenet.build(preset, classes)
             self.averaged.set_weights(self.network.get_weights())
+            self._voices = lenet.voices(self.network)
             self._optimizer = _optimizer(preset, options, steps * options.epochs)
             self._optimizer.build(self.network.trainable_variables)
         self._loss = keras.losses.CategoricalCrossentropy(
@@ -135,13 +136,14 @@ class Trainer:
     def _learn(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         # Each processor divides by the size of the whole batch, since the optimiser adds up their gradients.
         with tf.GradientTape() as tape:
-            logits = tf.cast(self.network(images, training=True), tf.float32)
-            loss = self._loss(tf.one_hot(labels, self._classes), logits) / self._options.batch_size
+            voices = tf.nest.flatten(self._voices(images, training=True))
+            wanted = tf.one_hot(labels, self._classes)
+            loss = tf.add_n([self._loss(wanted, logits) for logits in voices]) / self._options.batch_size
             scaled = self._optimizer.scale_loss(loss)
         variables = self.network.trainable_variables
         self._optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
-        right = tf.reduce_sum(tf.cast(tf.argmax(logits, 1) == labels, tf.float32))
-        return tf.stack([loss, right / self._options.batch_size])
+        right = tf.reduce_sum(tf.cast(tf.argmax(tf.add_n(voices), 1) == labels, tf.float32))
+        return tf.stack([loss / len(voices), right / self._options.batch_size])
 
     def _follow(self) -> None:
         # Early on the average follows quickly, so that it does not remember the random start.

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -83,6 +85,17 @@ def test_straightening_by_nothing_changes_nothing_and_by_half_a_side_shifts():
     expected = 0.25 * images[:, :, 7:31] + 0.75 * images[:, :, 8:32]
     np.testing.assert_allclose(shifted[:, :, :24], expected, atol=1e-4)
     np.testing.assert_allclose(shifted[:, :, 26:], np.repeat(images[:, :, 31:], 6, axis=2), atol=1e-4)
+
+
+def test_a_committee_answers_with_the_mean_of_its_columns():
+    shape = replace(PRESETS["standard"].network, columns=("both", "colour", "contrast"))
+    network = lenet.multiscale(shape, 5)
+    images = tf.random.stateless_uniform((2, 32, 32, 3), (1, 2), 0, 255)
+    voices = lenet.voices(network)(images)
+    assert len(voices) == 3
+    assert not np.allclose(voices[0], voices[1])
+    np.testing.assert_allclose(network(images), np.mean(voices, axis=0), atol=1e-5)
+    assert list(lenet.stages(network).output)[-1] == "17_relu4", "of the first column alone"
 
 
 def test_a_fresh_network_begins_with_the_image_as_it_is():

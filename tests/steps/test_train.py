@@ -134,7 +134,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(images, tmp_path, monkey
     # Small, but with everything that a state must hold: the random numbers of dropout, the averages of normalisation.
     def network(classes):
         parts = [layers.Input((32, 32, 3)), layers.AveragePooling2D(4), layers.Flatten(), layers.BatchNormalization()]
-        return keras.Sequential([*parts, layers.Dropout(0.5), layers.Dense(classes)])
+        return keras.Sequential([*parts, layers.Dropout(0.5), layers.Dense(classes, name="logits")])
 
     monkeypatch.setattr(lenet, "lenet5", network)
     whole = training.fit(*images, NAMES, SETTINGS)
