@@ -54,7 +54,7 @@ _STREET = Disturbances(shade=0.3, haze=0.5, erase=0.2)
 _STANDARD = Multiscale(blocks=((32, 5), (64, 5), (128, 3), (128, 3)), hidden=128)
 
 PRESETS: dict[str, Preset] = {
-    "fast": Preset(_STANDARD, epochs=6),
+    "fast": Preset(_STANDARD, epochs=5),
     "standard": Preset(_STANDARD, epochs=12, disturbances=_STREET),
     "best": Preset(_STANDARD, epochs=60, disturbances=_STREET),
     "lenet5": Preset(None, epochs=24),

@@ -133,8 +133,9 @@ def test_the_seed_decides_the_weights(outcome, images):
 def test_an_interrupted_run_goes_on_to_the_same_weights(images, tmp_path, monkeypatch):
     # Small, but with everything that a state must hold: the random numbers of dropout, the averages of normalisation.
     def network(classes):
-        parts = [layers.Input((32, 32, 3)), layers.AveragePooling2D(4), layers.Flatten(), layers.BatchNormalization()]
-        return keras.Sequential([*parts, layers.Dropout(0.5), layers.Dense(classes, name="logits")])
+        images = layers.Input((32, 32, 3))
+        x = layers.BatchNormalization()(layers.Flatten()(layers.AveragePooling2D(4)(images)))
+        return keras.Model(images, layers.Dense(classes, name="logits")(layers.Dropout(0.5)(x)))
 
     monkeypatch.setattr(lenet, "lenet5", network)
     whole = training.fit(*images, NAMES, SETTINGS)
