@@ -19,16 +19,11 @@ import tensorflow as tf
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from trafficsigns import images, lenet
+from trafficsigns import images, lenet, signatures
 from trafficsigns.failures import StepError
 
 TOP = 5
 """How many classes an answer ranks, or all of them where there are fewer."""
-
-EXPLAIN = "explain"
-"""The signature that shows what happens inside."""
-
-FILTERS = "filters"
 
 _VERSION = "1"
 _SMALLEST_TEMPERATURE, _LARGEST_TEMPERATURE = 0.05, 20.0
@@ -59,7 +54,7 @@ class Classifier:
         self._top = min(TOP, len(names))
         self._names = tf.constant(list(names))
         self._temperature = tf.constant(temperature, tf.float32)
-        encoded = [tf.TensorSpec([None], tf.string, name="image_bytes")]
+        encoded = [tf.TensorSpec([None], tf.string, name=signatures.IMAGES)]
         self.signature = tf.function(self.classify, encoded)
         self._stages = lenet.stages(network)
         self.explanation = tf.function(self.explain, encoded)
@@ -98,7 +93,7 @@ class Classifier:
     def explain(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """Answer with the feature maps of each stage, ``[n, height, width, channels]``, and the first filters."""
         kernel = tf.identity(self.network.get_layer("conv1").kernel)
-        return {**self._stages(_pixels(image_bytes), training=False), FILTERS: kernel}
+        return {**self._stages(_pixels(image_bytes), training=False), signatures.FILTERS: kernel}
 
 
 def _pixels(image_bytes: tf.Tensor) -> tf.Tensor:
@@ -128,8 +123,8 @@ def write_archive(classifier: Classifier, record: Mapping[str, Any], handler: Pa
     directory.mkdir(parents=True, exist_ok=True)
     part = directory / f".{_VERSION}.part"
     shutil.rmtree(part, ignore_errors=True)
-    signatures = {"serving_default": classifier.signature, EXPLAIN: classifier.explanation}
-    tf.saved_model.save(classifier.trackable(), str(part), signatures=signatures)
+    answering = {signatures.SERVING: classifier.signature, signatures.EXPLAIN: classifier.explanation}
+    tf.saved_model.save(classifier.trackable(), str(part), signatures=answering)
     extra = part / "assets.extra"
     extra.mkdir()
     (extra / "training.json").write_text(json.dumps(record, indent=2) + "\n")
@@ -146,7 +141,7 @@ def _write_warm_up(path: Path) -> None:
     # for its Python classes the training image would need one more package.
     image = tf.io.encode_png(tf.zeros((images.SIDE, images.SIDE, 3), tf.uint8))
     tensor = tf.make_tensor_proto([image.numpy()], tf.string, [1])
-    named_input = _field(1, b"image_bytes") + _field(2, tensor.SerializeToString(deterministic=True))
+    named_input = _field(1, signatures.IMAGES.encode()) + _field(2, tensor.SerializeToString(deterministic=True))
     request = _field(2, named_input)
     predict_log = _field(1, request)
     with tf.io.TFRecordWriter(str(path)) as writer:

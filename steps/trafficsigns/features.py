@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-Picture = npt.NDArray[np.uint8]
+from trafficsigns.signatures import FILTERS
 
-FILTERS = "filters"
-"""The key under which the first convolution's weights come; the others are feature maps, numbered in order."""
+Picture = npt.NDArray[np.uint8]
 
 _GAP = 1
 _PAPER, _INK = 255, 0
