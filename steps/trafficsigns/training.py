@@ -104,8 +104,11 @@ def fit(
         _report(history, settings.epochs)
         if selected(history) == len(history):
             trainer.keep()
-        if checkpoint and team.is_chief:
-            checkpoint.save(trainer.state(), [asdict(epoch) for epoch in history])
+        if checkpoint:
+            # Every machine asks for the state: what is spread over them can only be read by all together.
+            state = trainer.state()
+            if team.is_chief:
+                checkpoint.save(state, [asdict(epoch) for epoch in history])
     return Outcome(trainer.kept(), selected(history), history)
 
 
