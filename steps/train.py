@@ -83,7 +83,7 @@ def train(arguments: argparse.Namespace) -> None:
     Raises ``StepError`` on input that cannot be trained on, or training that fails.
     """
     # TensorFlow takes seconds to import: it waits until the arguments are known to be good.
-    from trafficsigns import dataset, export, machines, training
+    from trafficsigns import calibration, dataset, export, machines, training
     from trafficsigns.checkpoint import Checkpoint
 
     settings = training.Hyperparameters.of(
@@ -106,7 +106,7 @@ def train(arguments: argparse.Namespace) -> None:
         checkpoint = Checkpoint(arguments.checkpoint_dir / run)
     outcome = training.fit(training_images, validation_images, names, settings, checkpoint, team)
     if team.is_chief:
-        temperature = export.fit_temperature(
+        temperature = calibration.fit_temperature(
             training.logits(training.answering(outcome.network), validation_images.pixels), validation_images.labels
         )
         record = training.describe(outcome, settings, names, temperature)

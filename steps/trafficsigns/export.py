@@ -13,11 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 from trafficsigns import images, lenet, signatures
 from trafficsigns.failures import StepError
@@ -26,24 +22,6 @@ TOP = 5
 """How many classes an answer ranks, or all of them where there are fewer."""
 
 _VERSION = "1"
-_SMALLEST_TEMPERATURE, _LARGEST_TEMPERATURE = 0.05, 20.0
-
-
-def fit_temperature(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
-    """Find the temperature that gives logits ``[n, classes]`` the lowest negative log-likelihood of labels ``[n]``.
-
-    Dividing logits by it changes no decision, only the confidence. Source: Guo et al., "On calibration of modern neural
-    networks", ICML 2017.
-    """
-    wide = logits.astype(np.float64)
-    chosen = wide[np.arange(len(labels)), labels]
-
-    def negative_log_likelihood(log_temperature: float) -> float:
-        scale = np.exp(-log_temperature)
-        return float(np.mean(logsumexp(wide * scale, axis=1) - chosen * scale))
-
-    bounds = np.log([_SMALLEST_TEMPERATURE, _LARGEST_TEMPERATURE])
-    return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded").x))
 
 
 class Classifier:

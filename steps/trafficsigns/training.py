@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trafficsigns import dataset, machines
+from trafficsigns import calibration, dataset, machines
 from trafficsigns.checkpoint import Checkpoint, digest
 from trafficsigns.dataset import Images, Plan
 from trafficsigns.images import SIDE
@@ -26,7 +26,16 @@ from trafficsigns.trainer import Options, Trainer
 logger = logging.getLogger(__name__)
 
 _EVALUATION_BATCH = 512
-_CODE = ("training.py", "trainer.py", "dataset.py", "augmentation.py", "presets.py", "lenet.py", "layers.py")
+_CODE = (
+    "training.py",
+    "trainer.py",
+    "dataset.py",
+    "augmentation.py",
+    "presets.py",
+    "calibration.py",
+    "lenet.py",
+    "layers.py",
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,11 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training images achieved; the validation figures are those of the averaged weights."""
+    """What one pass over the training images achieved.
+
+    The validation figures are those of the averaged weights; the loss is the cross entropy at the temperature that
+    suits the epoch best, since with such a temperature it would be served.
+    """
 
     epoch: int
     loss: float
@@ -81,7 +94,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     team: machines.Team | None = None,
 ) -> Outcome:
-    """Train a network and keep the epoch with the best validation accuracy, at a tie the lowest validation loss.
+    """Train a network and keep the epoch with the lowest validation loss.
 
     With a ``checkpoint`` the state is saved after each epoch, and a state found there is continued to the same weights
     as without the interruption. Of the machines of a ``team`` each calls this with the same arguments, and each gets
@@ -155,8 +168,8 @@ def identity(training: Images, validation: Images, names: Sequence[str], setting
 
 
 def selected(history: Sequence[Epoch]) -> int:
-    """Name the epoch that validation prefers."""
-    return max(history, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss)).epoch
+    """Name the epoch that validation prefers, by its loss: good networks differ by a handful of wrong answers."""
+    return min(history, key=lambda epoch: epoch.validation_loss).epoch
 
 
 def _out_of_patience(history: Sequence[Epoch], patience: int) -> bool:
@@ -180,12 +193,10 @@ def logits(answer: Callable[[tf.Tensor], tf.Tensor], pixels: npt.NDArray[np.uint
 
 
 def judge(answer: Callable[[tf.Tensor], tf.Tensor], images: Images) -> tuple[float, float]:
-    """Return a network's mean cross entropy, without label smoothing, and its accuracy on images as they are."""
-    outputs = logits(answer, images.pixels).astype(np.float64)
-    outputs -= outputs.max(axis=1, keepdims=True)
-    chosen = outputs[np.arange(len(outputs)), images.labels]
-    loss = np.mean(np.log(np.exp(outputs).sum(axis=1)) - chosen)
-    return float(loss), float(np.mean(outputs.argmax(axis=1) == images.labels))
+    """Return a network's mean cross entropy, once its temperature is fitted, and its accuracy on images as they are."""
+    outputs = logits(answer, images.pixels)
+    loss = calibration.loss(outputs, images.labels, calibration.fit_temperature(outputs, images.labels))
+    return loss, float(np.mean(outputs.argmax(axis=1) == images.labels))
 
 
 def _report(history: Sequence[Epoch], epochs: int) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trafficsigns import export, images, lenet, training
+from trafficsigns import calibration, export, images, lenet, training
 from trafficsigns.failures import StepError
 from trafficsigns.presets import PRESETS
 
@@ -203,9 +203,9 @@ def test_the_temperature_undoes_overconfidence_and_underconfidence():
     # Gumbel noise draws labels from softmax(logits), for which these logits are calibrated by construction.
     labels = np.argmax(logits + random.gumbel(size=logits.shape), axis=1)
     for factor in (0.3, 1.0, 4.0):
-        fitted = export.fit_temperature((logits * factor).astype(np.float32), labels)
+        fitted = calibration.fit_temperature((logits * factor).astype(np.float32), labels)
         assert fitted == pytest.approx(factor, rel=0.05)
 
 
 def test_a_faultless_validation_set_still_gives_a_usable_temperature():
-    assert 0.01 < export.fit_temperature(np.eye(4, dtype=np.float32) * 9.0, np.arange(4)) < 1.0
+    assert 0.01 < calibration.fit_temperature(np.eye(4, dtype=np.float32) * 9.0, np.arange(4)) < 1.0

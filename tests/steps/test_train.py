@@ -111,18 +111,18 @@ def test_a_separable_set_is_learnt(outcome):
 
 def test_the_selected_epoch_is_the_one_whose_weights_come_back(outcome, images):
     best = outcome.history[outcome.selected_epoch - 1]
-    assert best.validation_accuracy == max(epoch.validation_accuracy for epoch in outcome.history)
+    assert best.validation_loss == min(epoch.validation_loss for epoch in outcome.history)
     judged = training.judge(training.answering(outcome.network), images[1])
     assert judged == (best.validation_loss, best.validation_accuracy)
 
 
-def test_selection_prefers_accuracy_and_at_a_tie_the_lower_loss():
+def test_selection_prefers_the_lower_loss_to_one_image_more():
     def epochs(*validation):
         return [
             training.Epoch(number, 0, 0, loss, accuracy, 0, 0) for number, (loss, accuracy) in enumerate(validation, 1)
         ]
 
-    assert training.selected(epochs((0.1, 0.8), (0.3, 0.9), (0.2, 0.9), (0.2, 0.9))) == 3
+    assert training.selected(epochs((0.3, 0.90), (0.2, 0.91), (0.1, 0.90), (0.1, 0.9))) == 3
 
 
 def test_the_seed_decides_the_weights(outcome, images):
