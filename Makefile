@@ -69,6 +69,26 @@ format: install  ## format the code
 bench-local: install $(PEERS:%=.venv-bench/%/installed)  ## measure the embedded SageMaker beside other tools' runners
 	@$(BIN)/python -m benchmarks.local
 
+.PHONY: bench-train
+bench-train: install .venv-bench/torch/installed  ## measure the training loop beside Keras and PyTorch
+	@$(BIN)/python -m benchmarks.train
+
+.PHONY: bench-presets
+bench-presets: install  ## train presets on GTSRB and look at the test set once for each; DATA=folder with its zips
+	@$(BIN)/python -m benchmarks.presets --archive $(DATA)
+
+.PHONY: bench-ablation
+bench-ablation: install  ## measure what each ingredient of the recipe is worth; DATA=folder with GTSRB's zips
+	@$(BIN)/python -m benchmarks.ablation --archive $(DATA)
+
+# PyTorch's list is not locked: its build for processors alone lies beside the index, or on an index of its own, and the
+# one that the index has brings gigabytes of CUDA. pip finds whichever the machine is set up with; uv would not.
+.venv-bench/torch/installed: benchmarks/requirements/torch.in | install
+	@echo "installing torch into .venv-bench/torch"
+	@rm -rf .venv-bench/torch && $(BIN)/python -m venv .venv-bench/torch
+	@.venv-bench/torch/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@ \
+	  || echo "torch cannot be installed here"
+
 # One that cannot be installed stops nothing: its row in the report says so.
 .venv-bench/%/installed: benchmarks/requirements/%.txt | install
 	@echo "installing $* into .venv-bench/$*"

@@ -27,7 +27,7 @@ from sagemaker.core.workflow.pipeline_context import PipelineSession
 from sagemaker.mlops.workflow.retry import SageMakerJobExceptionTypeEnum, SageMakerJobStepRetryPolicy
 from sagemaker.mlops.workflow.steps import CacheConfig, ProcessingStep
 from sagemaker.train import ModelTrainer
-from sagemaker.train.configs import Compute, InputData, SourceCode, StoppingCondition
+from sagemaker.train.configs import CheckpointConfig, Compute, InputData, SourceCode, StoppingCondition
 
 from pipeline.clouds import Cloud
 from pipeline.code import Staging, files_of, read_folder
@@ -55,6 +55,9 @@ DEPLOYMENT_HOURS = 4
 
 INPUT = "/opt/ml/processing/input"
 OUTPUT = "/opt/ml/processing/output"
+
+CHECKPOINTS = "/opt/ml/checkpoints"
+"""Where a training job keeps what it needs to go on after an interruption."""
 
 TRAINING_METRICS = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 """What the training log shows an epoch, as ``name value``."""
@@ -159,16 +162,37 @@ class Workshop:
         )
         return ProcessingStep("DeployEndpoint", step_args=arguments, retry_policies=RETRIES)
 
-    def training(self, hyperparameters: Mapping[str, Any], channels: Mapping[str, Any], instance_type: Any) -> Any:
-        """Return step arguments for the training job."""
+    def training(
+        self, hyperparameters: Mapping[str, Any], channels: Mapping[str, Any], instance_type: Any, instance_count: Any
+    ) -> Any:
+        """Return step arguments for the training job.
+
+        Its checkpoints lie under one prefix whatever the execution, so that a job that was interrupted, or started
+        anew, finds what an earlier one left; the script tells runs apart.
+        """
+        instances = self.settings.instances
+        wait = (instances.training_hours + instances.training_spot_wait_hours) * 3600
         # The SDK takes an S3 prefix for a folder only with its slash.
         code = f"{self.staging.add('train', files_of('train.py'))}/"
         trainer = StagedTrainer(
             role=self.cloud.role_arn,
             training_image=self.image("training"),
             source_code=SourceCode(source_dir=code, entry_script="train.py"),
-            compute=Compute(instance_type=instance_type, instance_count=1, volume_size_in_gb=30),
-            stopping_condition=StoppingCondition(max_runtime_in_seconds=4 * 3600),
+            compute=Compute(
+                instance_type=instance_type,
+                instance_count=instance_count,
+                volume_size_in_gb=30,
+                enable_managed_spot_training=instances.training_spot,
+            ),
+            stopping_condition=StoppingCondition(
+                max_runtime_in_seconds=instances.training_hours * 3600,
+                max_wait_time_in_seconds=wait if instances.training_spot else None,
+            ),
+            checkpoint_config=CheckpointConfig(
+                s3_uri=f"s3://{self.cloud.bucket}/{self.settings.name}/checkpoints", local_path=CHECKPOINTS
+            ),
+            # Of this folder, other than of the channels, SageMaker's environment says nothing.
+            environment={"SM_CHECKPOINT_DIR": CHECKPOINTS},
             output_data_config=OutputDataConfig(s3_output_path=self.output("train")),
             base_job_name="train",
             hyperparameters=dict(hyperparameters),

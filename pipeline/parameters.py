@@ -16,15 +16,18 @@ from pipeline.settings import Data, Gate, Instances, Settings, Training
 SETTINGS: Mapping[str, tuple[type, str]] = {
     "ValidationFraction": (Data, "validation_fraction"),
     "Seed": (Data, "seed"),
-    "Architecture": (Training, "architecture"),
+    "Preset": (Training, "preset"),
     "Epochs": (Training, "epochs"),
     "BatchSize": (Training, "batch_size"),
     "LearningRate": (Training, "learning_rate"),
+    "Patience": (Training, "patience"),
+    "Precision": (Training, "precision"),
     "MinimumAccuracy": (Gate, "minimum_accuracy"),
     "MinimumClassRecall": (Gate, "minimum_class_recall"),
     "MaximumCalibrationError": (Gate, "maximum_calibration_error"),
     "ProcessingInstanceType": (Instances, "processing"),
     "TrainingInstanceType": (Instances, "training"),
+    "TrainingInstanceCount": (Instances, "training_count"),
     "EndpointInstanceType": (Instances, "endpoint"),
 }
 """Parameters whose default is a setting: the settings' section, and the name in it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
@@ -62,15 +63,33 @@ def version(cloud: Cloud, group: str, number: int) -> Version:
     raise RegistryError(f"{group} has no version {number} (there: {there})")
 
 
-def newest_approved(cloud: Cloud, group: str, but: int) -> Version | None:
-    """Return the newest approved version beside the one with number ``but``; that is what would serve without it."""
-    approved = [each for each in versions(cloud, group) if each.status == "Approved" and each.number != but]
-    return approved[0] if approved else None
+def newest_approved(cloud: Cloud, group: str, but: int | None = None) -> Version | None:
+    """Return the newest approved version; with ``but``, the one that would serve without the version of that number."""
+    approved = (each for each in versions(cloud, group) if each.status == "Approved" and each.number != but)
+    return next(approved, None)
+
+
+def approved(cloud: Cloud, group: str) -> Version:
+    """Return the newest approved version. Raises ``RegistryError`` when there is none."""
+    if (found := newest_approved(cloud, group)) is None:
+        raise RegistryError(
+            f"{group} has no approved version: run `signs run`, or approve one with `signs models approve`"
+        )
+    return found
 
 
 def by_arn(cloud: Cloud, arn: str) -> Version:
     """Return the version with that ARN."""
     return _describe(cloud.client("sagemaker"), arn)
+
+
+def download(cloud: Cloud, found: Version, folder: Path) -> None:
+    """Fetch a version's archive as ``model.tar.gz``. Raises ``RegistryError`` when it is gone."""
+    parsed = urlparse(found.model)
+    try:
+        cloud.client("s3").download_file(parsed.netloc, parsed.path.lstrip("/"), str(folder / "model.tar.gz"))
+    except ClientError as error:
+        raise RegistryError(f"the model of version {found.number} cannot be read: {found.model}: {error}") from error
 
 
 def _describe(sagemaker: Any, arn: str) -> Version:

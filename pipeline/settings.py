@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Interval, Len, Lt
+from annotated_types import Ge, Gt, Interval, Len, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -19,6 +20,8 @@ DEFAULT_FILE = Path(__file__).with_name("settings.toml")
 
 Share = Annotated[float, Interval(ge=0, le=1)]
 Count = Annotated[int, Gt(0)]
+Preset = Literal["fast", "standard", "best", "lenet5"]
+Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 
 ProfileName = Literal["dev", "staging", "prod"]
 """What the endpoint may be."""
@@ -62,6 +65,10 @@ class Instances:
 
     processing: str
     training: str
+    training_count: Count
+    training_hours: Count
+    training_spot: bool
+    training_spot_wait_hours: Annotated[int, Ge(0)]
     endpoint: str
 
 
@@ -77,10 +84,12 @@ class Data:
 class Training:
     """How the network is trained."""
 
-    architecture: Literal["multiscale", "lenet5"]
-    epochs: Count
-    batch_size: Count
-    learning_rate: Annotated[float, Gt(0)]
+    preset: Preset
+    epochs: Annotated[int, Ge(0)]
+    batch_size: Annotated[int, Ge(0)]
+    learning_rate: Annotated[float, Interval(ge=0, lt=math.inf)]
+    patience: Annotated[int, Ge(0)]
+    precision: Precision
 
 
 @dataclass(frozen=True, config=_strict)
@@ -139,6 +148,7 @@ class Deployment:
 class Quickstart:
     """What a run on the synthetic data set changes."""
 
+    preset: Preset
     epochs: Count
     batch_size: Count
     minimum_accuracy: Share

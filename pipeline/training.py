@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from sagemaker.core.model_metrics import MetricsSource, ModelMetrics
 from sagemaker.core.workflow.conditions import (
@@ -24,7 +24,7 @@ from sagemaker.serve.model_builder import ModelBuilder
 from pipeline import parameters
 from pipeline.components import CACHE, INPUT, OUTPUT, RETRIES, Workshop
 from pipeline.parameters import APPROVALS
-from pipeline.settings import Settings
+from pipeline.settings import Precision, Preset, Settings
 
 REPORT = PropertyFile(name="EvaluationReport", output_name="evaluation", path="evaluation.json")
 CONTENT_TYPES = ["image/png", "image/jpeg", "application/x-npy", "application/json"]
@@ -37,10 +37,12 @@ class Parameters:
     input_data: ParameterString
     validation_fraction: ParameterFloat
     seed: ParameterInteger
-    architecture: ParameterString
+    preset: ParameterString
     epochs: ParameterInteger
     batch_size: ParameterInteger
     learning_rate: ParameterFloat
+    patience: ParameterInteger
+    precision: ParameterString
     minimum_accuracy: ParameterFloat
     minimum_class_recall: ParameterFloat
     maximum_calibration_error: ParameterFloat
@@ -48,6 +50,7 @@ class Parameters:
     commit: ParameterString
     processing_instance: ParameterString
     training_instance: ParameterString
+    training_count: ParameterInteger
     endpoint_instance: ParameterString
 
     @classmethod
@@ -67,10 +70,12 @@ class Parameters:
             input_data=ParameterString("InputData", f"s3://{bucket}/{settings.name}/data/none"),
             validation_fraction=number("ValidationFraction"),
             seed=whole("Seed"),
-            architecture=text("Architecture", enum_values=["multiscale", "lenet5"]),
+            preset=text("Preset", enum_values=list(get_args(Preset))),
             epochs=whole("Epochs"),
             batch_size=whole("BatchSize"),
             learning_rate=number("LearningRate"),
+            patience=whole("Patience"),
+            precision=text("Precision", enum_values=list(get_args(Precision))),
             minimum_accuracy=number("MinimumAccuracy"),
             minimum_class_recall=number("MinimumClassRecall"),
             maximum_calibration_error=number("MaximumCalibrationError"),
@@ -78,6 +83,7 @@ class Parameters:
             commit=ParameterString("Commit", "unknown"),
             processing_instance=text("ProcessingInstanceType"),
             training_instance=text("TrainingInstanceType"),
+            training_count=whole("TrainingInstanceCount"),
             endpoint_instance=text("EndpointInstanceType"),
         )
 
@@ -137,14 +143,17 @@ def _validate(workshop: Workshop, given: Parameters, preprocess: ProcessingStep)
 def _train(workshop: Workshop, given: Parameters, preprocess: ProcessingStep, validate: ProcessingStep) -> TrainingStep:
     arguments = workshop.training(
         {
-            "architecture": given.architecture,
+            "preset": given.preset,
             "epochs": given.epochs.to_string(),
             "batch-size": given.batch_size.to_string(),
             "learning-rate": given.learning_rate.to_string(),
+            "patience": given.patience.to_string(),
+            "precision": given.precision,
             "seed": given.seed.to_string(),
         },
         channels={name: _address(preprocess, name) for name in ("train", "validation")},
         instance_type=given.training_instance,
+        instance_count=given.training_count,
     )
     # Nothing flows from validation to training: it only has to have passed before anything is paid for.
     return TrainingStep(

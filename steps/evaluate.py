@@ -73,7 +73,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     with publishing(arguments.output_dir) as staging:
         write_golden(staging / "golden", answers, test)
         write_samples(staging / "samples", test, model.classes)
-        write_report(staging / "report.html", evaluation, answers, test)
+        write_report(staging / "report.html", evaluation, answers, test, model)
         _write_json(staging / "evaluation.json", evaluation)
     logger.info("the quality gate is %s", "passed" if outcome.passed else "not passed")
 
@@ -152,9 +152,9 @@ def write_samples(directory: Path, test: TestSet, classes: Sequence[str]) -> Non
     _write_json(directory / "samples.json", rows)
 
 
-def write_report(path: Path, evaluation: Mapping[str, Any], answers: Answers, test: TestSet) -> None:
-    """Write ``report.html``: the evaluation, with pictures of each class and of the worst mistakes."""
-    from trafficsigns import examples, report
+def write_report(path: Path, evaluation: Mapping[str, Any], answers: Answers, test: TestSet, model: Model) -> None:
+    """Write ``report.html``: the evaluation, with pictures of each class, of the worst mistakes and of the network."""
+    from trafficsigns import examples, features, report
 
     candidates = examples.clearest(answers.probabilities, test.labels, count=8)
     pictures = [report.most_legible([test.images[index] for index in indices]) for indices in candidates]
@@ -168,7 +168,10 @@ def write_report(path: Path, evaluation: Mapping[str, Any], answers: Answers, te
         )
         for index in examples.worst_mistakes(answers.probabilities, test.labels, test.names)
     ]
-    path.write_text(report.render(evaluation, pictures, mistakes), encoding="utf-8")
+    shown = next(picture for picture in pictures if picture is not None)
+    drawn = features.pictures(model.explain(shown))
+    stages = [report.Stage(name, features.png(picture)) for name, picture in drawn.items()]
+    path.write_text(report.render(evaluation, pictures, mistakes, stages), encoding="utf-8")
 
 
 @contextmanager

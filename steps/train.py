@@ -16,11 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trafficsigns import failures
+from trafficsigns.presets import PRESETS
 
 logger = logging.getLogger("train")
 
 HANDLER = Path(__file__).parent / "serving" / "inference.py"
 """The endpoint's handler, which travels in the model archive."""
+
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+"""Policies of Keras that networks are trained under."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,22 +52,29 @@ def _parser() -> argparse.ArgumentParser:
     ):
         known = os.environ.get(variable)
         folder.add_argument(option, type=Path, default=known, required=known is None, help=f"{content}; ${variable}")
-    checkpoints = Path("/opt/ml/checkpoints")
     folder.add_argument(
         "--checkpoint-dir",
         type=Path,
-        default=checkpoints if checkpoints.is_dir() else None,
-        help=f"where interrupted runs are continued from, in a folder for each; {checkpoints} where that exists",
+        default=os.environ.get("SM_CHECKPOINT_DIR"),
+        help="where interrupted runs are continued from, in a folder for each; $SM_CHECKPOINT_DIR",
     )
-    network = parser.add_argument_group("hyper-parameters")
-    network.add_argument(
-        "--architecture", choices=("multiscale", "lenet5"), default="multiscale", help="which network to train"
-    )
-    network.add_argument("--epochs", type=_whole, default=14, help="passes over the training images")
-    network.add_argument("--batch-size", type=_whole, default=128, help="images in one step")
-    network.add_argument("--learning-rate", type=_rate, default=3e-3, help="highest rate of the schedule")
-    network.add_argument("--seed", type=_seed, default=7, help="of weights, order, augmentation and dropout")
+    _add_hyperparameters(parser.add_argument_group("hyper-parameters"))
     return parser
+
+
+def _add_hyperparameters(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--preset", choices=tuple(PRESETS), default="standard", help="the network and its recipe")
+    for option, kind, meaning in (
+        ("--epochs", _count, "passes over the training images"),
+        ("--batch-size", _count, "images in one step, of all instances together"),
+        ("--learning-rate", _rate, "highest rate of the schedule"),
+    ):
+        group.add_argument(option, type=kind, default=kind("0"), help=f"{meaning}; 0: as the preset says")
+    group.add_argument(
+        "--patience", type=_count, default=0, help="epochs without a better one after which training ends; 0: never"
+    )
+    group.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="of computing; mixed is for GPUs")
+    group.add_argument("--seed", type=_seed, default=7, help="of weights, order, augmentation and dropout")
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -72,16 +83,20 @@ def train(arguments: argparse.Namespace) -> None:
     Raises ``StepError`` on input that cannot be trained on, or training that fails.
     """
     # TensorFlow takes seconds to import: it waits until the arguments are known to be good.
-    from trafficsigns import export, training
+    from trafficsigns import calibration, dataset, export, machines, training
     from trafficsigns.checkpoint import Checkpoint
 
-    settings = training.Hyperparameters(
-        arguments.architecture, arguments.epochs, arguments.batch_size, arguments.learning_rate, arguments.seed
+    settings = training.Hyperparameters.of(
+        arguments.preset,
+        arguments.seed,
+        **{name: getattr(arguments, name) for name in ("epochs", "batch_size", "learning_rate", "patience")},
+        precision=arguments.precision,
     )
     export.require(HANDLER)  # before an hour of training, not after it
-    names = training.read_names(arguments.train_dir / "labels.json")
-    training_images = training.load(arguments.train_dir, len(names))
-    validation_images = training.load(arguments.validation_dir, len(names))
+    team = machines.assemble(machines.read(os.environ))
+    names = dataset.read_names(arguments.train_dir / "labels.json")
+    training_images = dataset.load(arguments.train_dir, len(names))
+    validation_images = dataset.load(arguments.validation_dir, len(names))
     logger.info("%d training and %d validation images", len(training_images.labels), len(validation_images.labels))
 
     started = time.perf_counter()
@@ -89,27 +104,27 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.checkpoint_dir is not None:
         run = training.identity(training_images, validation_images, names, settings)
         checkpoint = Checkpoint(arguments.checkpoint_dir / run)
-    outcome = training.fit(training_images, validation_images, names, settings, checkpoint)
-    temperature = export.fit_temperature(
-        training.logits(outcome.network, validation_images.pixels), validation_images.labels
-    )
-    export.write_archive(
-        export.Classifier(outcome.network, names, temperature),
-        training.describe(outcome, settings, names, temperature),
-        HANDLER,
-        arguments.model_dir,
-    )
+    outcome = training.fit(training_images, validation_images, names, settings, checkpoint, team)
+    if team.is_chief:
+        temperature = calibration.fit_temperature(
+            training.logits(training.answering(outcome.network), validation_images.pixels), validation_images.labels
+        )
+        record = training.describe(outcome, settings, names, temperature)
+        export.write_archive(
+            export.Classifier(outcome.network, names, temperature), record, HANDLER, arguments.model_dir
+        )
+        logger.info(
+            "selected epoch %d temperature %.3f parameters %d seconds %.0f",
+            outcome.selected_epoch, temperature, record["parameters"], time.perf_counter() - started,
+        )  # fmt: skip
+    team.meet()
     if checkpoint is not None:
         checkpoint.remove()
-    logger.info(
-        "selected epoch %d temperature %.3f parameters %d seconds %.0f",
-        outcome.selected_epoch, temperature, outcome.network.count_params(), time.perf_counter() - started,
-    )  # fmt: skip
 
 
-def _whole(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above zero")
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
     return int(text)
 
 
@@ -121,8 +136,8 @@ def _seed(text: str) -> int:
 
 def _rate(text: str) -> float:
     value = float(text)
-    if not 0.0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above zero")
+    if not 0.0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
     return value
 
 

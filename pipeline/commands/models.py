@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,7 +25,8 @@ from pipeline.commands.common import (
     say,
     told,
 )
-from pipeline.settings import load
+from pipeline.registry import RegistryError
+from pipeline.settings import ROOT, load
 
 app = typer.Typer(help="List, show, approve and reject registered models.", no_args_is_help=True)
 
@@ -111,3 +116,30 @@ def _decide(number: int, status: str, reason: str, cloud: CloudName, settings_fi
     found = registry.version(place, settings.model_package_group, number)
     registry.decide(place, found, status, reason)
     say(f"version {number} is {status}")
+
+
+@told
+def explain(
+    image: Annotated[Path, typer.Argument(help="A PNG or JPEG file.")],
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", help="Folder with model.tar.gz.", show_default="the newest approved version"),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", help="The PNG file to write.")] = Path("explanation.png"),
+    cloud: CloudOption = CloudName.LOCAL,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
+    """Draw what the network has learned: its filters, and its feature maps for one picture."""
+    with tempfile.TemporaryDirectory(prefix="model-") as scratch:
+        if model is None:
+            settings = load(settings_file)
+            place = clouds.connect(cloud, settings)
+            model = Path(scratch)
+            registry.download(place, registry.approved(place, settings.model_package_group), model)
+        script = [sys.executable, str(ROOT / "steps" / "explain.py"), "--model-dir", str(model)]
+        command = [*script, "--image", str(image), "--output", str(output)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        raise RegistryError(lines[-1] if lines else f"steps/explain.py ended with exit code {done.returncode}")
+    typer.echo(done.stdout, nl=False)

@@ -102,6 +102,7 @@ def _presets(settings: Settings, data: str) -> dict[str, str]:
         return {}
     quick = settings.quickstart
     return {
+        "Preset": quick.preset,
         "Epochs": str(quick.epochs),
         "BatchSize": str(quick.batch_size),
         "MinimumAccuracy": str(quick.minimum_accuracy),

@@ -18,12 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from trafficsigns import signatures
 from trafficsigns.failures import StepError
 
 ARCHIVE = "model.tar.gz"
-SIGNATURE = "serving_default"
 
-_INPUT = "image_bytes"
 _OUTPUTS = ("probabilities", "class_id", "class_name", "probability")
 _FOR_CLIENTS = ("top_class_ids", "top_class_names", "top_probabilities")
 _WAY_OUT = "was it written by steps/train.py?"
@@ -62,11 +61,11 @@ class Model:
         Raises ``StepError`` when the graph refuses an image, or when its answers contradict each other: identifier,
         name and probability must be those of the largest of as many probabilities as there are classes.
         """
-        signature = self.saved.signatures[SIGNATURE]
+        signature = self.saved.signatures[signatures.SERVING]
         parts: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in _OUTPUTS}
         for start in range(0, len(images), batch):
             try:
-                outputs = signature(**{_INPUT: tf.constant(images[start : start + batch])})
+                outputs = signature(**{signatures.IMAGES: tf.constant(images[start : start + batch])})
             except tf.errors.InvalidArgumentError as error:
                 last = min(start + batch, len(images)) - 1
                 detail = re.sub(r"{{.*?}} ?|\[Op:.*", "", error.message.splitlines()[0]).strip()
@@ -86,6 +85,19 @@ class Model:
         self._check(answers)
         return answers
 
+    def explain(self, image: bytes) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the feature maps of one encoded image, and the filters; nothing from an archive that shows none.
+
+        Raises ``StepError`` when the graph refuses the image.
+        """
+        if signatures.EXPLAIN not in self.saved.signatures:
+            return {}
+        try:
+            outputs = self.saved.signatures[signatures.EXPLAIN](**{signatures.IMAGES: tf.constant([image])})
+        except tf.errors.InvalidArgumentError as error:
+            raise StepError("the image cannot be decoded: a PNG or JPEG file is needed") from error
+        return {name: value.numpy() for name, value in outputs.items()}
+
     def _check(self, answers: Answers) -> None:
         """Refuse answers that say one thing in numbers and another in names."""
         width = answers.probabilities.shape[1]
@@ -103,7 +115,7 @@ class Model:
         if not agree.all() or names != answers.class_name or (class_id != answers.class_id).any():
             raise StepError(
                 f"{self.directory}: class_id, class_name and probability are not those of the largest of "
-                f"probabilities; the signature {SIGNATURE} contradicts itself"
+                f"probabilities; the signature {signatures.SERVING} contradicts itself"
             )
 
 
@@ -140,15 +152,15 @@ def load(directory: Path) -> Model:
         loaded = tf.saved_model.load(str(saved))
     except (OSError, ValueError) as error:
         raise StepError(f"{saved}: not a readable SavedModel ({error}); {_WAY_OUT}") from error
-    if SIGNATURE not in loaded.signatures:
-        raise StepError(f"{saved}: has no signature {SIGNATURE}; {_WAY_OUT}")
-    signature = loaded.signatures[SIGNATURE]
+    if signatures.SERVING not in loaded.signatures:
+        raise StepError(f"{saved}: has no signature {signatures.SERVING}; {_WAY_OUT}")
+    signature = loaded.signatures[signatures.SERVING]
     inputs = sorted(signature.structured_input_signature[1])
     missing = sorted({*_OUTPUTS, *_FOR_CLIENTS} - set(signature.structured_outputs))
-    if inputs != [_INPUT] or missing:
+    if inputs != [signatures.IMAGES] or missing:
         raise StepError(
-            f"{saved}: {SIGNATURE} must take {_INPUT} alone (it takes {', '.join(inputs)}) and lacks the outputs: "
-            f"{', '.join(missing) or 'none'}; {_WAY_OUT}"
+            f"{saved}: {signatures.SERVING} must take {signatures.IMAGES} alone (it takes {', '.join(inputs)}) and "
+            f"lacks the outputs: {', '.join(missing) or 'none'}; {_WAY_OUT}"
         )
     return Model(directory, training, loaded)
 

@@ -1,15 +1,18 @@
 """Random changes that leave a sign the same sign: how training sees more streets than were photographed.
 
-Every function works on a whole batch and draws from a seed that is given to it, so the same seed gives the same
-pixels whatever the number of threads.
+Every function works on a whole batch and draws from dice that are given to it, so the same seed gives the same pixels
+whatever the number of threads, and whatever the number of machines that share a batch.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import tensorflow as tf
+
+from trafficsigns.presets import Disturbances
 
 _SYMMETRIC = (
     "Priority at next crossing",
@@ -22,6 +25,12 @@ _SYMMETRIC = (
     "Traffic signals",
     "Ice or snow",
     "Ahead only",
+    # The traffic code has these facing either way (StVO signs 133, 136, 138 and 142, each as -10 and -20), and so have
+    # the streets. Double bends and road works exist mirrored too, but nobody photographed one.
+    "Pedestrians",
+    "Children",
+    "Bicycles",
+    "Wild animals",
 )
 _COUNTERPARTS = (
     ("Bend left", "Bend right"),
@@ -38,6 +47,7 @@ _SHEAR = 0.2
 _PERSPECTIVE = 0.2  # change of scale from one edge to the other
 _GAIN = 0.15  # of each colour on its own: white balance; a common gain would be undone by the network's normalisation
 _GAMMA = 0.3  # in the exponent of 2
+_ERASED = (4.0, 16.0)  # pixels of a missing rectangle's sides, smallest and largest
 _NOISE = 0.1  # of the image's own standard deviation: a night image survives less noise than one at noon
 
 
@@ -54,38 +64,77 @@ def mirror_table(names: Sequence[str]) -> list[int]:
     return [position.get(counterpart.get(name, ""), -1) for name in names]
 
 
-def augment(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, mirrors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+@dataclass(frozen=True)
+class Dice:
+    """Random numbers for the images of one batch, or for one machine's share of them.
+
+    Numbers are drawn for all images and then picked, so that an image meets the same fate whoever works on it.
+    """
+
+    seed: tf.Tensor
+    """Two integers."""
+    images: int
+    """In the whole batch."""
+    share: tuple[int, int] = (0, 1)
+    """Which of how many parts of the batch; part i has every n-th image from the i-th on."""
+
+    def split(self, count: int) -> list[Dice]:
+        """Return independent dice for the same images."""
+        return [Dice(seed, self.images, self.share) for seed in tf.unstack(tf.random.split(self.seed, count))]
+
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
+        """Draw float32 ``[images of the share, *shape]``, uniform from ``low`` to ``high``."""
+        return self._own(tf.random.stateless_uniform((self.images, *shape), self.seed, low, high))
+
+    def normal(self, *shape: int) -> tf.Tensor:
+        """Draw float32 ``[images of the share, *shape]``, normal around 0 with deviation 1."""
+        return self._own(tf.random.stateless_normal((self.images, *shape), self.seed))
+
+    def _own(self, drawn: tf.Tensor) -> tf.Tensor:
+        first, parts = self.share
+        return drawn[first::parts] if parts > 1 else drawn
+
+
+def augment(
+    images: tf.Tensor, labels: tf.Tensor, dice: Dice, mirrors: tf.Tensor, disturbances: Disturbances
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Change a batch of training images at random.
 
-    Takes uint8 ``[n, height, width, 3]``, int64 labels ``[n]``, an integer seed ``[2]`` and a ``mirror_table`` as int64
+    Takes uint8 ``[n, height, width, 3]``, int64 labels ``[n]``, dice for them and a ``mirror_table`` as int64
     ``[classes]``; returns images and labels of the same shapes and dtypes. Labels change only where a sign was
     mirrored into its counterpart.
     """
-    seeds = tf.unstack(tf.random.split(seed, 5))
-    images, labels = mirror(images, labels, seeds[0], mirrors)
+    for_mirror, for_warp, for_blur, for_light, for_noise, for_shade, for_haze, for_erasing = dice.split(8)
+    images, labels = mirror(images, labels, for_mirror, mirrors)
     values = tf.cast(images, tf.float32) / 255.0
-    values = warp(values, seeds[1])
-    values = blur(values, seeds[2])
-    values = relight(values, seeds[3])
-    values = add_noise(values, seeds[4])
+    values = warp(values, for_warp)
+    values = blur(values, for_blur)
+    values = relight(values, for_light)
+    if disturbances.shade:
+        values = shade(values, for_shade, disturbances.shade)
+    if disturbances.haze:
+        values = veil(values, for_haze, disturbances.haze)
+    values = add_noise(values, for_noise)
+    if disturbances.erase:
+        values = erase(values, for_erasing, disturbances.erase)
     return tf.cast(tf.round(tf.clip_by_value(values, 0.0, 1.0) * 255.0), images.dtype), labels
 
 
-def mirror(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, mirrors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def mirror(images: tf.Tensor, labels: tf.Tensor, dice: Dice, mirrors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Mirror half of the images that have a mirror class left to right, and give them its label."""
     target = tf.gather(mirrors, labels)
-    flip = (tf.random.stateless_uniform(tf.shape(labels), seed) < 0.5) & (target >= 0)
+    flip = (dice.uniform() < 0.5) & (target >= 0)
     flipped = tf.where(flip[:, None, None, None], images[:, :, ::-1], images)
     return flipped, tf.where(flip, target, labels)
 
 
-def warp(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def warp(values: tf.Tensor, dice: Dice) -> tf.Tensor:
     """Rotate, scale, shear, shift and tilt each image; what enters from outside repeats the edge.
 
     Takes and returns float32 ``[n, height, width, 3]``; bilinear.
     """
     size = tf.shape(values)
-    matrices = tf.reshape(_projections(size[0], tf.cast(size[1], tf.float32), seed), (-1, 9))
+    matrices = tf.reshape(_projections(tf.cast(size[1], tf.float32), dice), (-1, 9))
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=values,
         transforms=matrices[:, :8] / matrices[:, 8:],
@@ -96,10 +145,10 @@ def warp(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _projections(count: tf.Tensor, side: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def _projections(side: tf.Tensor, dice: Dice) -> tf.Tensor:
     # Returns [n, 3, 3]: from a place in the result to the place in the image where its colour is fetched.
-    draw = tf.random.stateless_uniform((8, count), seed, -1.0, 1.0)
-    angle, wide, high, shear, right, down, tilt_x, tilt_y = tf.unstack(draw)
+    draw = dice.uniform(8, low=-1.0, high=1.0)
+    angle, wide, high, shear, right, down, tilt_x, tilt_y = tf.unstack(draw, axis=1)
     cos, sin = tf.cos(angle * _ROTATION), tf.sin(angle * _ROTATION)
     zero, one = tf.zeros_like(angle), tf.ones_like(angle)
     tilt = _PERSPECTIVE / side
@@ -117,22 +166,49 @@ def _projections(count: tf.Tensor, side: tf.Tensor, seed: tf.Tensor) -> tf.Tenso
     return back @ rotate @ stretch @ to_centre
 
 
-def blur(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def blur(values: tf.Tensor, dice: Dice) -> tf.Tensor:
     """Blend each image with its 3x3 mean by a random share from nothing to all, mostly little."""
-    share = tf.random.stateless_uniform((tf.shape(values)[0], 1, 1, 1), seed) ** 2
+    share = dice.uniform(1, 1, 1) ** 2
     return values + share * (tf.nn.avg_pool2d(values, 3, 1, "SAME") - values)
 
 
-def relight(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def relight(values: tf.Tensor, dice: Dice) -> tf.Tensor:
     """Change brightness, contrast (as a power of the value) and white balance of each image."""
-    count = tf.shape(values)[0]
-    draw = tf.random.stateless_uniform((count, 1, 1, 4), seed, -1.0, 1.0)
+    draw = dice.uniform(1, 1, 4, low=-1.0, high=1.0)
     return (1.0 + _GAIN * draw[..., :3]) * values ** (2.0 ** (_GAMMA * draw[..., 3:]))
 
 
-def add_noise(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def add_noise(values: tf.Tensor, dice: Dice) -> tf.Tensor:
     """Add normal noise to each value; its strength differs from image to image."""
-    seeds = tf.unstack(tf.random.split(seed))
-    strength = tf.random.stateless_uniform((tf.shape(values)[0], 1, 1, 1), seeds[0], 0.0, _NOISE)
+    for_strength, for_grain = dice.split(2)
+    strength = for_strength.uniform(1, 1, 1, high=_NOISE)
     strength *= tf.math.reduce_std(values, axis=(1, 2, 3), keepdims=True)
-    return values + strength * tf.random.stateless_normal(tf.shape(values), seeds[1])
+    return values + strength * for_grain.normal(*values.shape[1:])
+
+
+def shade(values: tf.Tensor, dice: Dice, strength: float) -> tf.Tensor:
+    """Let light fall from one side: a ramp across each image by up to ``e ** strength`` at an edge."""
+    line = tf.linspace(-1.0, 1.0, values.shape[1])
+    right, down = tf.unstack(dice.uniform(2, low=-strength, high=strength), axis=1)
+    ramp = right[:, None, None] * line[None, None, :] + down[:, None, None] * line[None, :, None]
+    return values * tf.exp(ramp)[..., None]
+
+
+def veil(values: tf.Tensor, dice: Dice, strongest: float) -> tf.Tensor:
+    """Blend each image with one grey, by a random share up to ``strongest``, mostly little: haze, glare, dirt."""
+    draw = dice.uniform(1, 1, 2)
+    share = strongest * draw[..., :1] ** 2
+    return values + share * (draw[..., 1:] - values)
+
+
+def erase(values: tf.Tensor, dice: Dice, often: float) -> tf.Tensor:
+    """Put a rectangle of one random colour into a share of the images: a branch, a sticker, another sign.
+
+    Source: Zhong et al., "Random erasing data augmentation", AAAI 2020.
+    """
+    side, (smallest, largest) = values.shape[1], _ERASED
+    draw = dice.uniform(8)
+    centre, half = draw[:, :2] * side, (smallest + (largest - smallest) * draw[:, 2:4]) / 2
+    inside = tf.abs(tf.range(side, dtype=tf.float32) - centre[..., None]) < half[..., None]
+    gone = inside[:, 0, :, None] & inside[:, 1, None, :] & (draw[:, 4] < often)[:, None, None]
+    return tf.where(gone[..., None], draw[:, None, None, 5:], values)

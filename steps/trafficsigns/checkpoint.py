@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -48,7 +47,9 @@ class Checkpoint:
         beside.replace(self._path)
 
     def restore(self, groups: int) -> tuple[list[Arrays], list[dict[str, Any]]] | None:
-        """Return what was saved last, or nothing if nothing was or the file did not survive."""
+        """Return what was saved last, or nothing if nothing was, the run is over, or the file did not survive."""
+        if self._path.is_file() and self._path.stat().st_size == 0:
+            return None
         try:
             with np.load(self._path, allow_pickle=False) as stored:
                 arrays: list[Arrays] = [[] for _ in range(groups)]
@@ -64,5 +65,9 @@ class Checkpoint:
             return None
 
     def remove(self) -> None:
-        """Forget the run: it is finished."""
-        shutil.rmtree(self._directory, ignore_errors=True)
+        """Forget the run: it is finished.
+
+        SageMaker brings every change here to S3, but no deletion, so the file is emptied.
+        """
+        if self._path.exists():
+            self._path.write_bytes(b"")

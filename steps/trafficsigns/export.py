@@ -13,37 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
-from trafficsigns import images
+from trafficsigns import images, lenet, signatures
 from trafficsigns.failures import StepError
 
 TOP = 5
 """How many classes an answer ranks, or all of them where there are fewer."""
 
 _VERSION = "1"
-_SMALLEST_TEMPERATURE, _LARGEST_TEMPERATURE = 0.05, 20.0
-
-
-def fit_temperature(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> float:
-    """Find the temperature that gives logits ``[n, classes]`` the lowest negative log-likelihood of labels ``[n]``.
-
-    Dividing logits by it changes no decision, only the confidence. Source: Guo et al., "On calibration of modern neural
-    networks", ICML 2017.
-    """
-    wide = logits.astype(np.float64)
-    chosen = wide[np.arange(len(labels)), labels]
-
-    def negative_log_likelihood(log_temperature: float) -> float:
-        scale = np.exp(-log_temperature)
-        return float(np.mean(logsumexp(wide * scale, axis=1) - chosen * scale))
-
-    bounds = np.log([_SMALLEST_TEMPERATURE, _LARGEST_TEMPERATURE])
-    return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded").x))
 
 
 class Classifier:
@@ -54,7 +32,10 @@ class Classifier:
         self._top = min(TOP, len(names))
         self._names = tf.constant(list(names))
         self._temperature = tf.constant(temperature, tf.float32)
-        self.signature = tf.function(self.classify, [tf.TensorSpec([None], tf.string, name="image_bytes")])
+        encoded = [tf.TensorSpec([None], tf.string, name=signatures.IMAGES)]
+        self.signature = tf.function(self.classify, encoded)
+        self._stages = lenet.stages(network)
+        self.explanation = tf.function(self.explain, encoded)
 
     def trackable(self) -> tf.Module:
         """Return what ``tf.saved_model.save`` needs to find the weights.
@@ -65,7 +46,7 @@ class Classifier:
         """
         module = tf.Module()
         module.weights = [variable.value for variable in self.network.weights]
-        module.classify = self.signature
+        module.classify, module.explain = self.signature, self.explanation
         return module
 
     def classify(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -73,14 +54,7 @@ class Classifier:
 
         Raises ``tf.errors.InvalidArgumentError`` if one of them is no such image, or if there is none at all.
         """
-        # Without this, an empty batch would fail too, but inside a convolution and with a message about its depth.
-        some = tf.debugging.assert_positive(tf.size(image_bytes), "image_bytes is empty: send at least one image")
-        with tf.control_dependencies([some]):
-            pixels = tf.map_fn(
-                lambda encoded: images.resize(images.decode(encoded)),
-                image_bytes,
-                fn_output_signature=tf.TensorSpec((images.SIDE, images.SIDE, 3), tf.uint8),
-            )
+        pixels = _pixels(image_bytes)
         probabilities = tf.nn.softmax(self.network(pixels, training=False) / self._temperature)
         best, ids = tf.math.top_k(probabilities, k=self._top)
         names = tf.gather(self._names, ids)
@@ -93,6 +67,22 @@ class Classifier:
             "top_class_names": names,
             "top_probabilities": best,
         }
+
+    def explain(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Answer with the feature maps of each stage, ``[n, height, width, channels]``, and the first filters."""
+        kernel = tf.identity(self.network.get_layer("conv1").kernel)
+        return {**self._stages(_pixels(image_bytes), training=False), signatures.FILTERS: kernel}
+
+
+def _pixels(image_bytes: tf.Tensor) -> tf.Tensor:
+    # Without this, an empty batch would fail too, but inside a convolution and with a message about its depth.
+    some = tf.debugging.assert_positive(tf.size(image_bytes), "image_bytes is empty: send at least one image")
+    with tf.control_dependencies([some]):
+        return tf.map_fn(
+            lambda encoded: images.resize(images.decode(encoded)),
+            image_bytes,
+            fn_output_signature=tf.TensorSpec((images.SIDE, images.SIDE, 3), tf.uint8),
+        )
 
 
 def require(handler: Path) -> None:
@@ -111,7 +101,8 @@ def write_archive(classifier: Classifier, record: Mapping[str, Any], handler: Pa
     directory.mkdir(parents=True, exist_ok=True)
     part = directory / f".{_VERSION}.part"
     shutil.rmtree(part, ignore_errors=True)
-    tf.saved_model.save(classifier.trackable(), str(part), signatures={"serving_default": classifier.signature})
+    answering = {signatures.SERVING: classifier.signature, signatures.EXPLAIN: classifier.explanation}
+    tf.saved_model.save(classifier.trackable(), str(part), signatures=answering)
     extra = part / "assets.extra"
     extra.mkdir()
     (extra / "training.json").write_text(json.dumps(record, indent=2) + "\n")
@@ -128,7 +119,7 @@ def _write_warm_up(path: Path) -> None:
     # for its Python classes the training image would need one more package.
     image = tf.io.encode_png(tf.zeros((images.SIDE, images.SIDE, 3), tf.uint8))
     tensor = tf.make_tensor_proto([image.numpy()], tf.string, [1])
-    named_input = _field(1, b"image_bytes") + _field(2, tensor.SerializeToString(deterministic=True))
+    named_input = _field(1, signatures.IMAGES.encode()) + _field(2, tensor.SerializeToString(deterministic=True))
     request = _field(2, named_input)
     predict_log = _field(1, request)
     with tf.io.TFRecordWriter(str(path)) as writer:

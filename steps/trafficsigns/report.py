@@ -38,6 +38,15 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """What one stage of the network makes of an image, or looks for."""
+
+    name: str
+    image: bytes
+    """An encoded PNG file."""
+
+
+@dataclass(frozen=True)
 class Confusion:
     """Two classes of which one was answered for the other."""
 
@@ -48,11 +57,17 @@ class Confusion:
     """Of the true class's images."""
 
 
-def render(evaluation: Mapping[str, Any], pictures: Sequence[bytes | None], mistakes: Sequence[Mistake]) -> str:
+def render(
+    evaluation: Mapping[str, Any],
+    pictures: Sequence[bytes | None],
+    mistakes: Sequence[Mistake],
+    stages: Sequence[Stage] = (),
+) -> str:
     """Render the report.
 
-    Takes the content of ``evaluation.json``, one encoded PNG for each class (``None`` for a class without test images)
-    and the mistakes to show, worst first. The same input gives the same text: there is no date in it.
+    Takes the content of ``evaluation.json``, one encoded PNG for each class (``None`` for a class without test images),
+    the mistakes to show, worst first, and pictures of the network's stages, first to last. The same input gives the
+    same text: there is no date in it.
     """
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATE.parent),
@@ -74,6 +89,7 @@ def render(evaluation: Mapping[str, Any], pictures: Sequence[bytes | None], mist
         evaluation,
         pictures=[None if picture is None else data_uri(picture) for picture in pictures],
         mistakes=mistakes,
+        stages=[(stage.name, f"data:image/png;base64,{base64.b64encode(stage.image).decode()}") for stage in stages],
         by_recall=sorted(seen, key=lambda row: (row["recall"], row["class_id"])),
         unseen=[row for row in classes if not row["support"]],
         confusions=worst_confusions(evaluation["confusion_matrix"]),

@@ -27,14 +27,17 @@ def steps():
 
 def as_text(value):
     """Stand in for an expression: what it becomes is a number or a name, and a parser wants one of both."""
-    return value if isinstance(value, str) else "multiscale" if "Architecture" in str(value) else _number_or_pair(value)
+    return value if isinstance(value, str) else _number_or_pair(value)
 
 
 def _number_or_pair(value):
+    names = {"Parameters.Preset": "lenet5", "Parameters.Precision": "float32"}
+    if value.get("Get") in names:
+        return names[value["Get"]]
     joined = value.get("Std:Join", {})
     if joined.get("On") == "=":
         return "key=value"
-    return "1" if re.search("Seed|Epochs|BatchSize", str(value)) else "0.5"
+    return "1" if re.search("Seed|Epochs|BatchSize|Patience", str(value)) else "0.5"
 
 
 @pytest.mark.parametrize("name", ["Preprocess", "ValidateData", "Evaluate", "DeployEndpoint"])

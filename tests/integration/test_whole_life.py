@@ -68,6 +68,13 @@ def test_the_same_run_again_is_answered_by_the_cache(signs, first_run):
     assert signs.json("endpoint", "describe")["ModelPackageArn"].endswith("/2")
 
 
+def test_the_newest_approved_model_explains_a_picture(signs, first_run, tmp_path):
+    picture = next(signs.state.glob("runs/*/samples/*.png"))
+    output = tmp_path / "sheet.png"
+    assert "with probability" in signs("explain", str(picture), "--output", str(output))
+    assert output.read_bytes().startswith(b"\x89PNG")
+
+
 def test_what_is_no_picture_is_refused_by_the_model(signs, first_run, tmp_path):
     text = tmp_path / "letter.png"
     text.write_text("Dear model")
@@ -76,7 +83,7 @@ def test_what_is_no_picture_is_refused_by_the_model(signs, first_run, tmp_path):
 
 def test_a_model_below_the_gate_is_neither_registered_nor_deployed(signs, first_run):
     before = signs.json("endpoint", "describe")
-    output = signs("run", "--set", "Epochs=1", "--set", "Architecture=lenet5", "--set", "MinimumAccuracy=0.999", code=4)
+    output = signs("run", "--set", "Epochs=1", "--set", "Preset=lenet5", "--set", "MinimumAccuracy=0.999", code=4)
     assert re.search(r"accuracy \(lower end\) 0\.\d+ needs 0\.999", output)
     snapshot = signs.json("status", code=4)
     names = [step["name"] for step in snapshot["steps"]]

@@ -3,9 +3,11 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
+from pipeline import clouds, definitions, settings
 from pipeline.settings import ROOT
 
 
@@ -84,3 +86,17 @@ def test_each_step_is_cached_but_the_deployment(definition):
     """A deployment looks at the world outside; an earlier one says nothing about it."""
     cached = {step["Name"] for step in flatten(definition["Steps"]) if step.get("CacheConfig", {}).get("Enabled")}
     assert cached == {"Preprocess", "ValidateData", "TrainLeNet", "Evaluate"}
+
+
+@pytest.mark.parametrize("spot", [False, True])
+def test_spot_capacity_is_a_setting_and_checkpoints_are_kept_either_way(spot):
+    loaded = settings.load()
+    loaded = replace(loaded, instances=replace(loaded.instances, training_spot=spot))
+    rendered = json.loads(definitions.render(loaded, clouds.offline(loaded))[loaded.training_pipeline])
+    job = {step["Name"]: step for step in rendered["Steps"]}["TrainLeNet"]["Arguments"]
+    assert job.get("EnableManagedSpotTraining", False) is spot
+    assert job["CheckpointConfig"]["S3Uri"].endswith("/traffic-signs/checkpoints")
+    times = job["StoppingCondition"]
+    # AWS refuses a longest wait without spot capacity, and one that is shorter than the longest run with it.
+    assert ("MaxWaitTimeInSeconds" in times) is spot
+    assert times["MaxRuntimeInSeconds"] <= times.get("MaxWaitTimeInSeconds", times["MaxRuntimeInSeconds"])

@@ -20,9 +20,10 @@ def test_the_projects_own_settings_load():
     [
         ("minimum_accuracy = 0.96", "minimum_accuracy = 1.5", "gate.minimum_accuracy"),
         ("minimum_accuracy = 0.96", "minimum_acuracy = 0.96", "gate.minimum_ac"),
-        ("epochs = 14", "epochs = 0", "training.epochs"),
-        ("epochs = 14", 'epochs = "many"', "training.epochs"),
-        ('architecture = "multiscale"', 'architecture = "resnet"', "training.architecture"),
+        ("epochs = 0", "epochs = -1", "training.epochs"),
+        ("epochs = 0", 'epochs = "many"', "training.epochs"),
+        ('preset = "standard"', 'preset = "resnet"', "training.preset"),
+        ("training_spot = false", "training_spot = 1", "instances.training_spot"),
         ("port = 8770", "port = 70000", "local.port"),
         ("validation_fraction = 0.1", "validation_fraction = 1.0", "data.validation_fraction"),
         ('name = "traffic-signs"', "", "name"),

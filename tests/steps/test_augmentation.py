@@ -3,7 +3,11 @@ import pytest
 import tensorflow as tf
 
 from trafficsigns import augmentation
+from trafficsigns.augmentation import Dice
 from trafficsigns.classes import CLASS_NAMES
+from trafficsigns.presets import Disturbances
+
+ALL = Disturbances(shade=0.5, haze=0.5, erase=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +24,10 @@ def images():
     return tf.constant(np.repeat(image[None], 64, axis=0))
 
 
+def dice(first, second, images=64, share=(0, 1)):
+    return Dice(tf.constant([first, second]), images, share)
+
+
 def test_the_mirror_table_is_its_own_inverse():
     table = augmentation.mirror_table(CLASS_NAMES)
     assert all(table[target] == source for source, target in enumerate(table) if target >= 0)
@@ -31,7 +39,7 @@ def test_the_mirror_table_knows_left_from_right():
         19: 20, 20: 19, 33: 34, 34: 33, 36: 37, 37: 36, 38: 39, 39: 38,
     }  # fmt: skip
     assert [source for source, target in enumerate(table) if source == target] == [
-        11, 12, 13, 15, 17, 18, 22, 26, 30, 35,
+        11, 12, 13, 15, 17, 18, 22, 26, 27, 28, 29, 30, 31, 35,
     ]  # fmt: skip
 
 
@@ -41,7 +49,7 @@ def test_the_mirror_table_follows_the_names_of_the_data_set():
 
 def test_mirroring_flips_pixels_and_label_together_and_half_of_the_time(images, mirrors):
     labels = tf.constant([38] * 32 + [14] * 32, tf.int64)
-    flipped, told = augmentation.mirror(images, labels, tf.constant([1, 2]), mirrors)
+    flipped, told = augmentation.mirror(images, labels, dice(1, 2), mirrors)
     is_flipped = np.all(flipped.numpy() == images.numpy()[:, :, ::-1], axis=(1, 2, 3))
     assert 8 < is_flipped[:32].sum() < 24
     np.testing.assert_array_equal(told[:32], np.where(is_flipped[:32], 39, 38))
@@ -51,7 +59,7 @@ def test_mirroring_flips_pixels_and_label_together_and_half_of_the_time(images, 
 
 def test_augmenting_keeps_type_and_shape_and_changes_every_image(images, mirrors):
     labels = tf.zeros((64,), tf.int64)
-    changed, told = augmentation.augment(images, labels, tf.constant([1, 2]), mirrors)
+    changed, told = augmentation.augment(images, labels, dice(1, 2), mirrors, ALL)
     assert changed.dtype == tf.uint8
     assert changed.shape == images.shape
     assert told.dtype == tf.int64
@@ -60,15 +68,24 @@ def test_augmenting_keeps_type_and_shape_and_changes_every_image(images, mirrors
 
 def test_the_seed_decides_every_pixel(images, mirrors):
     labels = tf.zeros((64,), tf.int64)
-    compiled = tf.function(augmentation.augment)
-    first, again, other = (compiled(images, labels, tf.constant(seed), mirrors)[0] for seed in ([1, 2], [1, 2], [1, 3]))
+    compiled = tf.function(lambda seed: augmentation.augment(images, labels, Dice(seed, 64), mirrors, ALL)[0])
+    first, again, other = (compiled(tf.constant(seed)) for seed in ([1, 2], [1, 2], [1, 3]))
     np.testing.assert_array_equal(first, again)
     assert np.any(first != other)
 
 
+def test_machines_that_share_a_batch_make_together_what_one_alone_makes(images, mirrors):
+    labels = tf.range(64, dtype=tf.int64) % 43
+    alone = augmentation.augment(images, labels, dice(1, 2), mirrors, ALL)
+    for part in range(3):
+        own = augmentation.augment(images[part::3], labels[part::3], dice(1, 2, share=(part, 3)), mirrors, ALL)
+        np.testing.assert_array_equal(own[0], alone[0][part::3])
+        np.testing.assert_array_equal(own[1], alone[1][part::3])
+
+
 def test_warping_moves_a_sign_a_little_and_not_away(images):
     values = tf.cast(images, tf.float32) * tf.cast(images > 240, tf.float32)
-    warped = augmentation.warp(values, tf.constant([3, 4])).numpy()[..., 0]
+    warped = augmentation.warp(values, dice(3, 4)).numpy()[..., 0]
     rows, columns = np.mgrid[0:32, 0:32]
     centres = np.array([[np.average(rows, weights=image), np.average(columns, weights=image)] for image in warped])
     distance = np.linalg.norm(centres - (9.5, 20.5), axis=1)
@@ -82,6 +99,33 @@ def test_each_part_of_the_warp_has_an_effect(images, monkeypatch, amplitude):
     values = tf.cast(images, tf.float32)
     for name in {"_ROTATION", "_SHIFT", "_SCALE", "_SHEAR", "_PERSPECTIVE"} - {amplitude}:
         monkeypatch.setattr(augmentation, name, 0.0)
-    assert np.abs(augmentation.warp(values, tf.constant([3, 4])) - values).mean() > 0.1
+    assert np.abs(augmentation.warp(values, dice(3, 4)) - values).mean() > 0.1
     monkeypatch.setattr(augmentation, amplitude, 0.0)
-    np.testing.assert_allclose(augmentation.warp(values, tf.constant([3, 4])), values, atol=1e-3)
+    np.testing.assert_allclose(augmentation.warp(values, dice(3, 4)), values, atol=1e-3)
+
+
+def test_shade_makes_one_side_lighter_and_the_middle_stays():
+    grey = tf.fill((64, 33, 33, 3), 0.5)
+    shaded = augmentation.shade(grey, dice(5, 6), 0.5).numpy()
+    np.testing.assert_allclose(shaded[:, 16, 16], 0.5, rtol=1e-5)
+    ends = shaded[:, 16, 32, 0] / shaded[:, 16, 0, 0]
+    assert ends.min() < 0.6, "some are lit from the left"
+    assert ends.max() > 1.6, "some from the right"
+    assert ends.max() <= np.exp(1.0) + 1e-5
+
+
+def test_haze_takes_contrast_away_but_not_all_of_it(images):
+    values = tf.cast(images, tf.float32) / 255.0
+    left = np.std(augmentation.veil(values, dice(5, 6), 0.6), axis=(1, 2, 3)) / np.std(values, axis=(1, 2, 3))
+    assert left.min() > 0.35
+    assert 0.6 < left.mean() < 0.95
+
+
+def test_erasing_puts_one_rectangle_into_as_many_images_as_asked():
+    erased = augmentation.erase(tf.zeros((64, 32, 32, 3)), dice(5, 6), 0.5).numpy().any(axis=-1)
+    touched = erased.any(axis=(1, 2))
+    assert 20 <= touched.sum() <= 44
+    for picture in erased[touched]:
+        rows, columns = picture.any(axis=1), picture.any(axis=0)
+        assert picture.sum() == rows.sum() * columns.sum(), "it is a rectangle"
+        assert max(rows.sum(), columns.sum()) <= 17

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trafficsigns import export, lenet
+from trafficsigns import calibration, export, images, lenet, training
 from trafficsigns.failures import StepError
+from trafficsigns.presets import PRESETS
 
 NAMES = [f"sign {index}" for index in range(7)]
 TEMPERATURE = 1.7
@@ -15,7 +16,7 @@ TEMPERATURE = 1.7
 @pytest.fixture(scope="module")
 def network():
     keras.utils.set_random_seed(3)
-    return lenet.build("multiscale", len(NAMES))
+    return lenet.build(PRESETS["standard"], len(NAMES))
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,16 @@ def test_the_served_probabilities_are_those_of_the_network_at_its_temperature(se
     logits = np.asarray(network(pixels), dtype=np.float64) / TEMPERATURE
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert np.abs(answer["probabilities"] - expected).max() < 1e-6
+
+
+def test_bytes_in_give_what_preprocessing_and_the_training_network_give(serve, network):
+    """Skew between training and serving would show here: another decoder, resize, normalisation or temperature."""
+    random = np.random.default_rng(6)
+    large = [random.integers(0, 256, (*size, 3), dtype=np.uint8) for size in ((71, 45), (32, 32), (15, 250))]
+    encoded = [png(large[0]), png(large[1]), tf.io.encode_jpeg(large[2]).numpy()]
+    pixels = tf.stack([images.resize(images.decode(tf.constant(each))) for each in encoded])
+    logits = training.logits(training.answering(network), pixels.numpy()) / TEMPERATURE
+    assert np.abs(serve(*encoded)["probabilities"] - tf.nn.softmax(logits)).max() < 1e-6
 
 
 def test_a_graph_session_like_that_of_tensorflow_serving_answers_the_same(archive, serve):
@@ -192,9 +203,9 @@ def test_the_temperature_undoes_overconfidence_and_underconfidence():
     # Gumbel noise draws labels from softmax(logits), for which these logits are calibrated by construction.
     labels = np.argmax(logits + random.gumbel(size=logits.shape), axis=1)
     for factor in (0.3, 1.0, 4.0):
-        fitted = export.fit_temperature((logits * factor).astype(np.float32), labels)
+        fitted = calibration.fit_temperature((logits * factor).astype(np.float32), labels)
         assert fitted == pytest.approx(factor, rel=0.05)
 
 
 def test_a_faultless_validation_set_still_gives_a_usable_temperature():
-    assert 0.01 < export.fit_temperature(np.eye(4, dtype=np.float32) * 9.0, np.arange(4)) < 1.0
+    assert 0.01 < calibration.fit_temperature(np.eye(4, dtype=np.float32) * 9.0, np.arange(4)) < 1.0

@@ -1,6 +1,7 @@
 import json
 import logging
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ import tensorflow as tf
 from keras import layers
 
 import train
-from trafficsigns import lenet, records, training
+from trafficsigns import dataset, lenet, records, trainer, training
 from trafficsigns.checkpoint import Checkpoint
 from trafficsigns.failures import StepError
 
@@ -21,7 +22,7 @@ NAMES = ["Stop", "Keep left", "Keep right"]
 SETTINGS = training.Hyperparameters("lenet5", epochs=3, batch_size=16, learning_rate=0.01, seed=1)
 
 
-def signs(count: int, seed: int) -> training.Images:
+def signs(count: int, seed: int) -> dataset.Images:
     """Draw a set that anyone can tell apart: a disc, a bar on the left, a bar on the right, on noise."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, 3, count)
@@ -29,7 +30,7 @@ def signs(count: int, seed: int) -> training.Images:
     rows, columns = np.mgrid[0:32, 0:32]
     shapes = np.stack([(rows - 16) ** 2 + (columns - 16) ** 2 < 70, abs(columns - 6) < 4, abs(columns - 26) < 4])
     pixels[shapes[labels]] += 150
-    return training.Images(pixels, labels.astype(np.int64))
+    return dataset.Images(pixels, labels.astype(np.int64))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def outcome(images):
     return training.fit(*images, NAMES, SETTINGS)
 
 
-def write_split(directory: Path, images: training.Images) -> None:
+def write_split(directory: Path, images: dataset.Images) -> None:
     pairs = zip(images.pixels, images.labels, strict=True)
     records.write((records.example(image.tobytes(), int(label), "", "") for image, label in pairs), directory)
 
@@ -67,7 +68,7 @@ def channels(tmp_path, monkeypatch, images):
 
 
 def run(*options: str) -> int:
-    return train.main(["--architecture", "lenet5", "--batch-size", "16", "--learning-rate", "0.01", *options])
+    return train.main(["--preset", "lenet5", "--batch-size", "16", "--learning-rate", "0.01", *options])
 
 
 def same(first, second) -> bool:
@@ -87,7 +88,7 @@ def test_the_environment_of_a_training_job_suffices_for_a_complete_archive(chann
     assert run("--epochs", "4", "--seed", "9") == 0
     assert (channels / "model/code/inference.py").read_text() == "# the endpoint's handler\n"
     record = json.loads((channels / "model/1/assets.extra/training.json").read_text())
-    assert [record[key] for key in ("architecture", "classes", "seed")] == ["lenet5", NAMES, 9]
+    assert [record[key] for key in ("preset", "classes", "seed")] == ["lenet5", NAMES, 9]
     assert [epoch["epoch"] for epoch in record["history"]] == [1, 2, 3, 4]
     assert set(record["history"][0]) == {
         "epoch", "loss", "accuracy", "validation_loss", "validation_accuracy", "images_per_second", "seconds",
@@ -110,17 +111,18 @@ def test_a_separable_set_is_learnt(outcome):
 
 def test_the_selected_epoch_is_the_one_whose_weights_come_back(outcome, images):
     best = outcome.history[outcome.selected_epoch - 1]
-    assert best.validation_accuracy == max(epoch.validation_accuracy for epoch in outcome.history)
-    assert training.judge(outcome.network, images[1]) == (best.validation_loss, best.validation_accuracy)
+    assert best.validation_loss == min(epoch.validation_loss for epoch in outcome.history)
+    judged = training.judge(training.answering(outcome.network), images[1])
+    assert judged == (best.validation_loss, best.validation_accuracy)
 
 
-def test_selection_prefers_accuracy_and_at_a_tie_the_lower_loss():
+def test_selection_prefers_the_lower_loss_to_one_image_more():
     def epochs(*validation):
         return [
             training.Epoch(number, 0, 0, loss, accuracy, 0, 0) for number, (loss, accuracy) in enumerate(validation, 1)
         ]
 
-    assert training.selected(epochs((0.1, 0.8), (0.3, 0.9), (0.2, 0.9), (0.2, 0.9))) == 3
+    assert training.selected(epochs((0.3, 0.90), (0.2, 0.91), (0.1, 0.90), (0.1, 0.9))) == 3
 
 
 def test_the_seed_decides_the_weights(outcome, images):
@@ -131,27 +133,75 @@ def test_the_seed_decides_the_weights(outcome, images):
 def test_an_interrupted_run_goes_on_to_the_same_weights(images, tmp_path, monkeypatch):
     # Small, but with everything that a state must hold: the random numbers of dropout, the averages of normalisation.
     def network(classes):
-        parts = [layers.Input((32, 32, 3)), layers.AveragePooling2D(4), layers.Flatten(), layers.BatchNormalization()]
-        return keras.Sequential([*parts, layers.Dropout(0.5), layers.Dense(classes)])
+        images = layers.Input((32, 32, 3))
+        x = layers.BatchNormalization()(layers.Flatten()(layers.AveragePooling2D(4)(images)))
+        return keras.Model(images, layers.Dense(classes, name="logits")(layers.Dropout(0.5)(x)))
 
-    monkeypatch.setitem(lenet.ARCHITECTURES, "small", network)
-    settings = replace(SETTINGS, architecture="small")
-    whole = training.fit(*images, NAMES, settings)
+    monkeypatch.setattr(lenet, "lenet5", network)
+    whole = training.fit(*images, NAMES, SETTINGS)
     checkpoint = Checkpoint(tmp_path / "run")
-    taken = training.Trainer.epoch
+    taken = trainer.Trainer.epoch
 
-    def epoch(self, stream, steps, number):
+    def epoch(self, stream, number):
         if number == 3:
             raise KeyboardInterrupt
-        return taken(self, stream, steps, number)
+        return taken(self, stream, number)
 
-    monkeypatch.setattr(training.Trainer, "epoch", epoch)
+    monkeypatch.setattr(trainer.Trainer, "epoch", epoch)
     with pytest.raises(KeyboardInterrupt):
-        training.fit(*images, NAMES, settings, checkpoint)
-    monkeypatch.setattr(training.Trainer, "epoch", taken)
-    resumed = training.fit(*images, NAMES, settings, checkpoint)
+        training.fit(*images, NAMES, SETTINGS, checkpoint)
+    monkeypatch.setattr(trainer.Trainer, "epoch", taken)
+    resumed = training.fit(*images, NAMES, SETTINGS, checkpoint)
     assert [epoch.loss for epoch in resumed.history] == [epoch.loss for epoch in whole.history]
     assert same(resumed.network, whole.network)
+
+
+def test_a_job_killed_in_the_middle_and_started_again_ends_like_an_unbroken_one(channels):
+    """As a spot interruption that left no time: SIGKILL, then a second job with the same checkpoints."""
+    command = [sys.executable, train.__file__, "--preset", "lenet5", "--epochs", "4", "--batch-size", "16"]
+
+    def job(name):
+        folders = ["--model-dir", str(channels / name), "--checkpoint-dir", str(channels / "checkpoints")]
+        return subprocess.Popen([*command, *folders], stdout=subprocess.PIPE, text=True)
+
+    def left(name):
+        record = json.loads((channels / name / "1/assets.extra/training.json").read_text())
+        saved = tf.saved_model.load(str(channels / name / "1"))
+        return [epoch["loss"] for epoch in record["history"]], [weight.numpy() for weight in saved.weights]
+
+    unbroken = job("unbroken")
+    assert unbroken.wait() == 0
+    victim = job("victim")
+    while "epoch 2/4" not in victim.stdout.readline():
+        assert victim.poll() is None
+    victim.kill()
+    assert victim.wait() == -signal.SIGKILL
+    second = job("second")
+    output, _ = second.communicate()
+    assert second.returncode == 0
+    assert re.search(r"continuing after epoch [12] of an interrupted run", output)
+    assert "epoch 1/4" not in output
+    (losses, weights), (expected_losses, expected) = left("second"), left("unbroken")
+    assert losses == expected_losses
+    for weight, other in zip(weights, expected, strict=True):
+        np.testing.assert_array_equal(weight, other)
+
+
+def test_training_ends_early_when_patience_does(images, monkeypatch, caplog):
+    judged = iter([(0.5, 0.7), (0.4, 0.9), (0.6, 0.8), (0.5, 0.9), (0.3, 0.99)])
+    monkeypatch.setattr(training, "judge", lambda *_: next(judged))
+    with caplog.at_level(logging.INFO, logger=training.__name__):
+        outcome = training.fit(*images, NAMES, replace(SETTINGS, epochs=5, patience=2))
+    assert (outcome.selected_epoch, len(outcome.history)) == (2, 4)
+    assert "no better epoch than 2 in 2 more: training ends early" in caplog.text
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_learns_and_leaves_weights_of_full_precision(images, precision):
+    outcome = training.fit(*images, NAMES, replace(SETTINGS, precision=precision, epochs=4))
+    assert outcome.history[-1].validation_accuracy > 0.9
+    assert {weight.dtype for weight in outcome.network.get_weights()} == {np.dtype(np.float32)}
+    assert keras.mixed_precision.dtype_policy().name == "float32", "the next network is not touched by it"
 
 
 def test_a_damaged_state_is_reported_and_not_used(tmp_path, caplog):
@@ -181,12 +231,12 @@ def test_runs_share_a_state_only_if_nothing_between_them_differs(images):
 
 def test_a_finished_run_leaves_no_state(channels):
     assert run("--epochs", "1", "--checkpoint-dir", str(channels / "checkpoints")) == 0
-    assert list((channels / "checkpoints").rglob("*.npz")) == []
+    assert [path.stat().st_size for path in (channels / "checkpoints").rglob("*.npz")] == [0]
 
 
 def test_an_epoch_shows_each_image_once_and_the_next_in_another_order(images, monkeypatch):
-    monkeypatch.setattr(training.augmentation, "augment", lambda pixels, labels, *_: (pixels, labels))
-    stream = list(training.batches(images[0], NAMES, 32, replace(SETTINGS, epochs=2)).as_numpy_iterator())
+    plan = dataset.Plan(32, epochs=2, seed=1, disturbances=None)
+    stream = list(dataset.stream(images[0], NAMES, plan).as_numpy_iterator())
     known = [image.tobytes() for image in images[0].pixels]
     order = [known.index(image.tobytes()) for batch, _ in stream for image in batch]
     first, second = order[:96], order[96:]
@@ -250,11 +300,13 @@ def test_an_empty_split_is_refused(tmp_path):
     with tf.io.TFRecordWriter(str(tmp_path / "00000.tfrecord")):
         pass
     with pytest.raises(StepError, match="hold no image"):
-        training.load(tmp_path, 3)
+        dataset.load(tmp_path, 3)
 
 
 @pytest.mark.parametrize(
-    "option", [("--epochs", "0"), ("--batch-size", "-1"), ("--learning-rate", "nan"), ("--seed", "-1")], ids=" ".join
+    "option",
+    [("--epochs", "1.5"), ("--batch-size", "-1"), ("--learning-rate", "nan"), ("--seed", "-1"), ("--preset", "worst")],
+    ids=" ".join,
 )
 def test_hyperparameters_out_of_range_are_refused_by_name(channels, capsys, option):
     with pytest.raises(SystemExit, match="2"):
@@ -269,5 +321,5 @@ def test_help_is_complete_and_needs_no_tensorflow():
         f"runpy.run_path({str(script)!r}, run_name='__main__')"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=script.parent, check=True)
-    for option in ("--train-dir", "--validation-dir", "--model-dir", "--checkpoint-dir", "--architecture", "--seed"):
+    for option in ("--train-dir", "--validation-dir", "--model-dir", "--checkpoint-dir", "--preset", "--seed"):
         assert option in shown.stdout

@@ -1,0 +1,43 @@
+"""Train one row of the ablation in a process of its own: shards, what to change, and where the answer goes."""
+
+import json
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trafficsigns import dataset, presets, training
+
+
+def changed(row: Any, changes: dict[str, Any]) -> Any:
+    """Return a preset with some fields replaced; a dot leads into the parts that it is made of."""
+    for path, value in changes.items():
+        first, _, rest = path.partition(".")
+        row = replace(row, **{first: changed(getattr(row, first), {rest: value}) if rest else value})
+    return row
+
+
+def main() -> None:
+    """Train, and write what validation says."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    shards, request, answer = Path(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3])
+    row = changed(presets.PRESETS["standard"], request["changes"])
+    presets.PRESETS["row"] = replace(row, epochs=request["epochs"])
+    names = dataset.read_names(shards / "train" / "labels.json")
+    train, validation = (dataset.load(shards / split, len(names)) for split in ("train", "validation"))
+    outcome = training.fit(train, validation, names, training.Hyperparameters.of("row", request["seed"]))
+    outputs = training.logits(training.answering(outcome.network), validation.pixels)
+    told = {
+        "wrong": int(np.sum(outputs.argmax(axis=1) != validation.labels)),
+        "images": len(validation.labels),
+        "loss": outcome.history[outcome.selected_epoch - 1].validation_loss,
+        "parameters": outcome.network.count_params(),
+    }
+    answer.write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()

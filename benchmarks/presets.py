@@ -1,0 +1,130 @@
+"""Trains presets on GTSRB, looks at the test set once for each run, and writes the table: ``make bench-presets``.
+
+Runs that were measured are kept, with their archives, in a folder of their own, so that a long list can be worked off
+in pieces. Each entry of ``results/presets.json`` is one look at the official test set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+from benchmarks.contestants import PEERS, ROOT
+
+RESULTS = ROOT / "benchmarks" / "results" / "presets.json"
+PRESETS = ("fast", "standard", "best", "lenet5")
+
+EXPLANATION = """\
+Each row is one run of `steps/train.py` and one look at the official test set by `steps/evaluate.py`. Minutes are
+processor time divided by two: what training takes on two idle cores. Latency is the serving signature's on one encoded
+image of 48x48 pixels, one thread, median of 200 calls. Multiplications are those of convolutions and dense layers for
+one image."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train and judge what is not there yet, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--archive", type=Path, required=True, help="the folder with GTSRB's official zips")
+    parser.add_argument("--work", type=Path, default=ROOT / ".signs" / "presets", help="folder for shards and archives")
+    parser.add_argument("--presets", nargs="+", choices=PRESETS, default=["fast", "standard", "lenet5"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[7, 8, 9])
+    arguments = parser.parse_args(argv)
+    work: Path = arguments.work
+    if not (work / "shards").exists():
+        _script("preprocess", "--input-dir", str(arguments.archive.resolve()), "--output-dir", str(work / "shards"))
+    done = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    for seed in arguments.seeds:
+        for preset in arguments.presets:
+            if not any((row["preset"], row["seed"]) == (preset, seed) for row in done):
+                done.append({"preset": preset, "seed": seed, **_measure(work, preset, seed)})
+                RESULTS.write_text(json.dumps(done, indent=1) + "\n")
+    text = ["# Presets on the official test set", EXPLANATION, table(done), means(done)]
+    RESULTS.with_suffix(".md").write_text("\n\n".join(text) + "\n")
+    return 0
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the runs as Markdown."""
+    head = (
+        "preset", "seed", "epochs", "parameters", "multiplications", "minutes", "validation", "test", "95 % interval",
+        "wrong", "worst class", "calibration error", "archive", "latency",
+    )  # fmt: skip
+    lines = [
+        (
+            row["preset"], str(row["seed"]), str(row["epochs"]), f"{row['parameters']:,}",
+            f"{row['multiplications'] / 1e6:.1f} M", f"{row['minutes']:.1f}", f"{row['validation']:.2%}",
+            f"**{row['accuracy']:.2%}**", f"{row['lower']:.2%} - {row['upper']:.2%}", str(row["wrong"]),
+            f"{row['worst']:.1%}", f"{row['calibration']:.4f}", f"{row['megabytes']:.1f} MB",
+            f"{row['latency']:.2f} ms",
+        )
+        for row in sorted(rows, key=lambda row: (PRESETS.index(row["preset"]), row["seed"]))
+    ]  # fmt: skip
+    return report.table(head, lines)
+
+
+def means(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return each preset's mean over its seeds."""
+    lines = []
+    for preset in PRESETS:
+        found = [row["accuracy"] for row in rows if row["preset"] == preset]
+        if found:
+            lines.append((preset, str(len(found)), f"**{statistics.mean(found):.2%}**", f"{min(found):.2%}"))
+    return report.table(("preset", "seeds", "mean of test accuracy", "worst seed"), lines)
+
+
+def _measure(work: Path, preset: str, seed: int) -> dict[str, Any]:
+    model, minutes = work / f"{preset}-{seed}", work / f"{preset}-{seed}.minutes"
+    if not minutes.exists():
+        folders = [f"--{split}-dir={work / 'shards' / split}" for split in ("train", "validation")]
+        spent = _script("train", *folders, f"--model-dir={model}", f"--preset={preset}", f"--seed={seed}")
+        minutes.write_text(str(spent / 120))
+    told = work / f"{preset}-{seed}-evaluation"
+    # Bounds that nothing fails: what is wanted here are the figures.
+    bounds = ("--minimum-accuracy=0", "--minimum-class-recall=0", "--maximum-calibration-error=1")
+    folders = [f"--model-dir={model}", f"--test-dir={work / 'shards' / 'test'}", f"--output-dir={told}"]
+    _script("evaluate", *folders, *bounds)
+    evaluation = json.loads((told / "evaluation.json").read_text())
+    metrics, training = evaluation["metrics"], evaluation["training"]
+    matrix = evaluation["confusion_matrix"]
+    answer = work / "cost.json"
+    _run([str(PEERS / "preset_cost.py"), preset, str(model), str(answer)])
+    return {
+        "epochs": len(training["history"]),
+        "parameters": training["parameters"],
+        "minutes": float(minutes.read_text()),
+        "validation": training["history"][training["selected_epoch"] - 1]["validation_accuracy"],
+        "accuracy": metrics["accuracy"],
+        "lower": metrics["accuracy_lower"],
+        "upper": metrics["accuracy_upper"],
+        "wrong": sum(map(sum, matrix)) - sum(row[index] for index, row in enumerate(matrix)),
+        "worst": metrics["worst_class_recall"],
+        "calibration": metrics["expected_calibration_error"],
+        "megabytes": sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) / 1e6,
+        **json.loads(answer.read_text()),
+    }
+
+
+def _script(name: str, *options: str) -> float:
+    return _run([str(ROOT / "steps" / f"{name}.py"), *options])
+
+
+def _run(command: Sequence[str]) -> float:
+    """Run a script and return the processor seconds that it took."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "steps")}
+    subprocess.run([sys.executable, *command], env=environment, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Show what a model archive's network has learned: its filters, and its feature maps for one image, as a PNG file."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from trafficsigns import failures
+from trafficsigns.failures import StepError
+
+logger = logging.getLogger("explain")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script and return its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model-dir", type=Path, required=True, help="folder with model.tar.gz, or what it unpacks to")
+    parser.add_argument("--image", type=Path, required=True, help="a PNG or JPEG file")
+    parser.add_argument("--output", type=Path, required=True, help="the PNG file to write")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return failures.run(lambda: explain(arguments.model_dir, arguments.image, arguments.output))
+
+
+def explain(model_dir: Path, image: Path, output: Path) -> None:
+    """Draw the sheet and write it whole or not at all.
+
+    Raises ``StepError`` for an archive or an image that cannot be read.
+    """
+    from trafficsigns import archive, features
+
+    try:
+        encoded = image.read_bytes()
+    except OSError as error:
+        raise StepError(f"{image} cannot be read: {error.strerror}") from error
+    with tempfile.TemporaryDirectory(prefix="model-") as scratch:
+        model = archive.load(archive.unpack(model_dir, Path(scratch)))
+        drawn = features.pictures(model.explain(encoded))
+        answer = model.answer([encoded])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = output.with_name(f".{output.name}.part")
+    features.sheet(drawn).save(beside, format="PNG")
+    beside.replace(output)
+    logger.info("%s: %s with probability %.3f", image.name, answer.class_name[0], answer.probability[0])
+    logger.info("%d pictures of the network's stages in %s", len(drawn), output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""What training learns from: the shards in memory, and the stream of batches drawn from them.
+
+A batch is a function of the seed and the step's number alone. Nothing is consumed on the way, so a run is repeated, or
+picked up in its middle, by repeating numbers; and several machines share a batch by each making its own part of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from trafficsigns import augmentation, records
+from trafficsigns.augmentation import Dice
+from trafficsigns.failures import StepError
+from trafficsigns.presets import Disturbances
+
+
+@dataclass(frozen=True)
+class Images:
+    """A split in memory: uint8 ``[n, 32, 32, 3]`` and int64 ``[n]``; 3 KB an image, so all of GTSRB is 120 MB."""
+
+    pixels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a split becomes batches."""
+
+    batch_size: int
+    """Images in one step, of all machines together."""
+    epochs: int
+    seed: int
+    disturbances: Disturbances | None
+    """Nothing: images come as they are."""
+
+
+def read_names(path: Path) -> list[str]:
+    """Read the class names, ordered by identifier, from a JSON list.
+
+    Raises ``StepError`` if there is no such file or it holds anything else.
+    """
+    if not path.is_file():
+        raise StepError(f"no {path}: it is written beside the training shards by steps/preprocess.py")
+    try:
+        names = json.loads(path.read_text())
+    except ValueError as error:
+        raise StepError(f"{path} is no JSON: {error}") from error
+    if not (isinstance(names, list) and len(names) > 1 and all(isinstance(name, str) for name in names)):
+        raise StepError(f"{path} must be a JSON list of two or more class names, ordered by identifier")
+    return names
+
+
+def load(directory: Path, classes: int) -> Images:
+    """Read a split's shards into memory.
+
+    Raises ``StepError`` without shards, without images and on a label that no class has.
+    """
+    try:
+        batches = list(records.pixels(directory).batch(1024).as_numpy_iterator())
+    except FileNotFoundError as error:
+        raise StepError(str(error)) from error
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        raise StepError(f"{directory} holds a shard that is damaged or of another format: {error.message}") from error
+    if not batches:
+        raise StepError(f"the shards in {directory} hold no image: see the manifest of steps/preprocess.py")
+    pixels, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    if labels.min() < 0 or labels.max() >= classes:
+        raise StepError(
+            f"{directory} holds labels {labels.min()} to {labels.max()}, but labels.json names {classes} classes: "
+            "both must come from the same run of steps/preprocess.py"
+        )
+    return Images(pixels, labels)
+
+
+def stream(
+    images: Images, names: Sequence[str], plan: Plan, skip: int = 0, share: tuple[int, int] = (0, 1)
+) -> tf.data.Dataset:
+    """Stream the shuffled, augmented batches of all epochs but the first ``skip``.
+
+    A batch is uint8 ``[batch_size / shares, 32, 32, 3]`` and int64 labels; ``share`` is which part of each batch is
+    wanted, and of how many. Each epoch has an order of its own and leaves out the images that fill no batch.
+    """
+    count, size = len(images.labels), plan.batch_size
+    steps = count // size
+    pixels, labels = tf.constant(images.pixels), tf.constant(images.labels)
+    mirrors = tf.constant(augmentation.mirror_table(names), tf.int64)
+    seed = tf.constant([plan.seed, 0], tf.int64)
+    places = tf.range(share[0], size, share[1], dtype=tf.int64)
+
+    def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        key = tf.stack([seed[0], step // steps])
+        chosen = tf.random.experimental.index_shuffle((step % steps) * size + places, key, count - 1)
+        taken = tf.gather(pixels, chosen), tf.gather(labels, chosen)
+        if plan.disturbances is None:
+            return taken
+        dice = Dice(tf.random.fold_in(seed, step), size, share)
+        return augmentation.augment(*taken, dice, mirrors, plan.disturbances)
+
+    numbers = tf.data.Dataset.range(steps * skip, steps * plan.epochs)
+    return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)

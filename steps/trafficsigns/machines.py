@@ -1,0 +1,105 @@
+"""Who trains together: one processor, the GPUs of one machine, or the machines of one SageMaker training job."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from trafficsigns.failures import StepError
+
+logger = logging.getLogger(__name__)
+
+RESOURCES = Path("/opt/ml/input/config/resourceconfig.json")
+"""Where SageMaker tells a training container about the job's instances."""
+
+_FIRST_PORT = 7777
+
+
+@dataclass(frozen=True)
+class Job:
+    """The instances of a training job, by their names in its network, and which of them this one is."""
+
+    hosts: tuple[str, ...] = ("localhost",)
+    current: str = "localhost"
+
+    @property
+    def index(self) -> int:
+        """Number this instance among the hosts, from 0."""
+        return self.hosts.index(self.current)
+
+    @property
+    def is_chief(self) -> bool:
+        """Tell whether this instance writes what there is only one of: checkpoints and the model."""
+        return self.index == 0
+
+
+def read(environment: Mapping[str, str], path: Path = RESOURCES) -> Job:
+    """Read what SageMaker tells of the instances; where it tells nothing, this machine is alone.
+
+    It stands in ``resourceconfig.json``, whose content the SDK's drivers put into ``SM_RESOURCE_CONFIG`` as well.
+    Raises ``StepError`` when it does not say who the hosts are. Source: SageMaker developer guide, "How Amazon
+    SageMaker AI Provides Training Information", distributed training configuration.
+    """
+    text = environment.get("SM_RESOURCE_CONFIG") or (path.read_text(encoding="utf-8") if path.is_file() else "")
+    if not text:
+        return Job()
+    try:
+        content = json.loads(text)
+        # The order must be the same on every instance: it numbers them.
+        job = Job(tuple(sorted(content["hosts"])), content["current_host"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StepError(f"{path.name}: expected hosts and current_host as SageMaker writes them ({error!r})") from error
+    if job.current not in job.hosts:
+        raise StepError(f"{path.name}: current_host {job.current} is none of the hosts {', '.join(job.hosts)}")
+    return job
+
+
+@dataclass(frozen=True)
+class Team:
+    """Everything that trains one network together, seen from one of its machines."""
+
+    strategy: tf.distribute.Strategy
+    is_chief: bool = True
+
+    def meet(self) -> None:
+        """Wait until every machine has come this far: one that leaves early is taken for one that has died."""
+        if self.strategy.extended._in_multi_worker_mode():
+            ones = self.strategy.run(tf.function(lambda: tf.ones(())))
+            self.strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None)
+
+
+def alone() -> Team:
+    """Return the team of this process alone, with nothing spread."""
+    return Team(tf.distribute.get_strategy())
+
+
+def assemble(job: Job) -> Team:
+    """Spread training over a job's instances, over this machine's GPUs, or not at all.
+
+    Where there are several instances it waits for all of them, and must come before anything else that TensorFlow does.
+    """
+    if len(job.hosts) > 1:
+        # Each has a port of its own, since in a rehearsal all hosts are one machine.
+        workers = [f"{host}:{_FIRST_PORT + number}" for number, host in enumerate(job.hosts)]
+        task = {"type": "worker", "index": job.index}
+        os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": task})
+        logger.info("training together with %s as %s", ", ".join(job.hosts), job.current)
+        return Team(tf.distribute.MultiWorkerMirroredStrategy(), job.is_chief)
+    if len(tf.config.list_physical_devices("GPU")) > 1:
+        return Team(tf.distribute.MirroredStrategy())
+    return alone()
+
+
+def check_batch(batch_size: int, replicas: int) -> None:
+    """Raise ``StepError`` unless a batch can be shared equally."""
+    if batch_size % replicas:
+        raise StepError(
+            f"a batch of {batch_size} images cannot be shared equally by {replicas} processors: "
+            f"choose a --batch-size that {replicas} divides"
+        )
