@@ -98,7 +98,7 @@ def input_handler(data: Any, context: Any) -> str:
         request = _request([_from_instance(_parsed(line)) for line in _few(_lines(body))])
     else:
         raise _error(415, "Unsupported Media Type", f"{content_type[:100]} is not served: send {SERVED}")
-    return json.dumps(request)
+    return request
 
 
 def output_handler(response: Any, context: Any) -> tuple[bytes, str]:
@@ -167,12 +167,15 @@ def _sniffed(body: bytes) -> str:
     return JSON if body.lstrip()[:1] == b"{" else PICTURE_TYPES[0]
 
 
-def _request(pictures: list[bytes], **more: str) -> dict[str, Any]:
+def _request(pictures: list[bytes], signature: str | None = None) -> str:
     """Lay pictures out as TensorFlow Serving's rows. Raises ``HTTPError`` 400 if one is none, or all are too many."""
     pixels = sum(_pixels(picture) for picture in _few(pictures))
     if pixels > MOST_PIXELS:
         raise _bad_request(f"the pictures have {pixels} pixels together, more than {MOST_PIXELS}: send smaller ones")
-    return {**more, "instances": [{"b64": base64.b64encode(picture).decode()} for picture in pictures]}
+    # Base64 has nothing that JSON must escape; to look for it takes longer than to encode.
+    rows = ", ".join(f'{{"b64": "{base64.b64encode(picture).decode()}"}}' for picture in pictures)
+    named = "" if signature is None else f'"signature_name": {json.dumps(signature)}, '
+    return f'{{{named}"instances": [{rows}]}}'
 
 
 def _few(items: Any) -> Any:
@@ -215,7 +218,7 @@ def _parsed(text: bytes) -> Any:
         raise _bad_request(f"the body is not JSON: {type(error).__name__}: {error}") from error
 
 
-def _from_json(body: bytes) -> dict[str, Any]:
+def _from_json(body: bytes) -> str:
     """Read TensorFlow Serving's rows (``instances``) or columns (``inputs``); the answers are alike."""
     given = _parsed(body)
     names = [name for name in ("instances", "inputs") if isinstance(given, dict) and name in given]
@@ -229,8 +232,7 @@ def _from_json(body: bytes) -> dict[str, Any]:
     if signature is not None and not isinstance(signature, str):
         raise _bad_request('"signature_name" must be a string')
     # Which signatures there are, TensorFlow Serving knows.
-    more = {} if signature is None else {"signature_name": signature}
-    return _request([_from_instance(instance) for instance in _few(instances)], **more)
+    return _request([_from_instance(instance) for instance in _few(instances)], signature)
 
 
 def _from_instance(instance: Any) -> bytes:

@@ -23,7 +23,7 @@ from infra.local.endpoints.serving.engines import DEFAULT_SIGNATURE, BadRequest,
 from infra.local.endpoints.serving.handlers import Context
 from serving import inference
 
-TOLERANCE = {"tensorflow": 1e-5, "litert": 5e-3}
+TOLERANCE = {"tensorflow": 1e-5, "litert": 1e-3}
 """How far a probability may be from the graph's; docs/serving.md says the same."""
 
 FORMS = {"JSON": "application/json", "lines": "application/jsonlines", "CSV": "text/csv", "npy": "application/x-npy"}

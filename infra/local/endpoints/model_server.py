@@ -39,7 +39,7 @@ class Server:
     def __init__(self, archive: Path, listener: socket.socket) -> None:
         self._listener = listener
         settings = Settings(archive, listener.getsockname()[1], _most_rows())
-        application = Application(settings, sys.stdout, self._ended)
+        application = Application(settings, sys.stdout.buffer, self._ended)
         # The access log is our own; the name and version of a server are nobody's business.
         config = uvicorn.Config(
             application.asgi,

@@ -19,6 +19,9 @@ from infra.local.endpoints.serving.handlers import Answer, Context, Handler
 
 logger = logging.getLogger(__name__)
 
+QUICK_SECONDS = 0.05
+"""What calls may take and still be made in the loop, which answers nobody else meanwhile."""
+
 Outcome = dict[str, Array] | Exception
 
 
@@ -45,6 +48,8 @@ def predict_all(engine: Engine, calls: Sequence[rest.Predict], most_rows: int) -
     Fit together do calls of one signature whose inputs and outputs all have rows, and whose rows are alike. If the
     engine refuses them together, each is asked alone: one bad picture must not spoil its neighbours' answers.
     """
+    if len(calls) == 1:
+        return [(_alone(engine, calls[0]), 1)]
     outcomes: dict[int, tuple[Outcome, int]] = {}
     for group in _groups(engine, calls, most_rows):
         together = [calls[index] for index in group]
@@ -100,19 +105,26 @@ def _alone(engine: Engine, call: rest.Predict) -> Outcome:
 
 
 class Worker:
-    """The one thread that talks to handler and engine."""
+    """Whoever talks to handler and engine, one set of calls at a time.
+
+    A thread loads the model. After that the loop itself makes the calls, as long as they are quick, because to wake a
+    thread and be woken by it costs as much as a small network; what is slow goes to the thread, so that /ping answers.
+    """
 
     def __init__(self, start: Callable[[], tuple[Handler, Engine]], most_rows: int, most_waiting: int) -> None:
         self._start, self._most_rows, self._most_waiting = start, most_rows, most_waiting
-        self._queue: queue.SimpleQueue[list[Call] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[Call]] = queue.SimpleQueue()
         self._gathered: list[Call] = []
+        self._working: list[Call] = []
         self._waiting = 0
+        self._seconds = 0.0
+        """What the last set of calls took."""
         self.ready = False
         self.observe: Callable[[list[Call]], None] = lambda _: None
         """Told of every set of calls that the engine was given at once."""
 
     def run(self, loop: asyncio.AbstractEventLoop, ended: Callable[[BaseException], None]) -> None:
-        """Start the thread; ``ended`` is told, in the loop, if the model cannot be loaded or the thread dies."""
+        """Start to load; ``ended`` is told, in the loop, if the model cannot be loaded or kills its thread."""
         self._loop, self._ended = loop, ended
         threading.Thread(target=self._run, name="model", daemon=True).start()
 
@@ -127,36 +139,55 @@ class Worker:
         self._waiting += 1
         self._gathered.append(call)
         if len(self._gathered) == 1:
-            # What came in with the same turn of the loop goes over together: a thread is woken once, not ten times.
-            self._loop.call_soon(self._hand_over)
+            # What comes in with the same turn of the loop goes together.
+            self._loop.call_soon(self._dispatch)
         try:
             await call.future
         finally:
             self._waiting -= 1
         return call
 
-    def _hand_over(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        self._queue.put(gathered)
+    def _dispatch(self) -> None:
+        """Take all that was gathered while the model was busy; runs in the loop."""
+        if self._working or not self._gathered or not self.ready:
+            return
+        self._working, self._gathered = self._gathered, []
+        if self._seconds > QUICK_SECONDS:
+            self._queue.put(self._working)
+            return
+        try:
+            self._work(self._working)
+        except BaseException as error:  # noqa: BLE001  # as in the thread below
+            self._over(error)
+        else:
+            self._done()
 
     def _run(self) -> None:
         try:
             self._handler, self._engine = self._start()
             self.ready = True
             while True:
-                calls = self._take()
-                self._work(calls)
-                self._loop.call_soon_threadsafe(self._deliver, calls)
+                self._work(self._queue.get())
+                self._loop.call_soon_threadsafe(self._done)
         except BaseException as error:  # noqa: BLE001  # the edge of a thread: the server must not go on without it
-            self.ready = False
-            self._loop.call_soon_threadsafe(self._ended, error)
+            self._loop.call_soon_threadsafe(self._over, error)
 
-    def _take(self) -> list[Call]:
-        """Wait for a call, and take all that are there by then."""
-        calls = list(self._queue.get() or ())
-        while not self._queue.empty():
-            calls += self._queue.get() or ()
-        return calls
+    def _done(self) -> None:
+        calls, self._working = self._working, []
+        if self._gathered:
+            self._loop.call_soon(self._dispatch)
+        self.observe(calls)
+        for call in calls:
+            if not call.future.done():
+                call.future.set_result(None)
+
+    def _over(self, error: BaseException) -> None:
+        """End: nobody may wait for an answer that will not come."""
+        self.ready = False
+        self._working += self._gathered
+        self._gathered = []
+        self._done()
+        self._ended(error)
 
     def _work(self, calls: list[Call]) -> None:
         start = time.perf_counter()
@@ -170,6 +201,7 @@ class Worker:
         for call, (outcome, batch) in zip(asked, outcomes, strict=True):
             call.model_seconds, call.batch = seconds, batch
             self._finish(call, outcome)
+        self._seconds = time.perf_counter() - start
 
     def _prepare(self, call: Call) -> None:
         try:
@@ -198,12 +230,6 @@ class Worker:
             call.answer = refusal(error)
         except Exception as error:  # noqa: BLE001  # as above
             call.answer = handlers.failed(error)
-
-    def _deliver(self, calls: list[Call]) -> None:
-        self.observe(calls)
-        for call in calls:
-            if not call.future.done():
-                call.future.set_result(None)
 
 
 def refusal(error: BadRequest) -> Answer:

@@ -53,6 +53,8 @@ class LiteRtEngine:
         if not pictures:
             return self._call(signature, inputs)
         decoded = {name: [decode(each) for each in inputs[name]] for name in pictures}
+        if all(len(column) == 1 for column in decoded.values()):
+            return self._call(signature, {**inputs, **{name: column[0][None] for name, column in decoded.items()}})
         parts, order = [], []
         for rows in _alike(list(decoded.values())):
             stacked = {name: np.stack([decoded[name][row] for row in rows]) for name in pictures}
@@ -81,7 +83,7 @@ def decode(encoded: bytes) -> Array:
                 # Sixteen bits of grey: the upper eight are what TensorFlow keeps, and Pillow would cut at 255 instead.
                 grey = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
                 return np.repeat(grey[..., None], 3, axis=2)
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     # Pillow's plugins answer damaged files with one of these.
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
         raise BadRequest(f"a picture ({len(encoded)} bytes) cannot be decoded: {error}") from error

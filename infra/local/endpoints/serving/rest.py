@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 
 from infra.local.endpoints.serving.engines import DEFAULT_SIGNATURE, Array, BadRequest, Signature, Spec
 
@@ -28,10 +29,7 @@ class Predict:
 
 def parse(body: bytes, signatures: Mapping[str, Signature]) -> Predict:
     """Read the body of a ``:predict`` call. Raises ``BadRequest`` with words close to TensorFlow Serving's."""
-    try:
-        given = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"JSON Parse error: {error}") from error
+    given = _parsed(body)
     if not isinstance(given, dict):
         raise BadRequest("Expected a JSON object with the key 'instances' or 'inputs'")
     keys = [key for key in ("instances", "inputs") if key in given]
@@ -44,6 +42,17 @@ def parse(body: bytes, signatures: Mapping[str, Signature]) -> Predict:
     columns = (_rows if keys == ["instances"] else _columns)(given[keys[0]], signature.inputs)
     tensors = {key: tensor(key, values, signature.inputs[key]) for key, values in columns.items()}
     return Predict(name, tensors, keys == ["instances"])
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        # It knows no NaN, which TensorFlow Serving takes.
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise BadRequest(f"JSON Parse error: {error}") from error
 
 
 def _rows(instances: Any, specs: Mapping[str, Spec]) -> dict[str, Any]:
@@ -142,16 +151,26 @@ def body(outputs: Mapping[str, Array], by_rows: bool) -> bytes:
     plain = {name: _plain(name, value) for name, value in outputs.items()}
     only = next(iter(plain.values())) if len(plain) == 1 else None
     if not by_rows:
-        return json.dumps({"outputs": plain if only is None else only}).encode()
+        return _written({"outputs": plain if only is None else only})
     rows = (
         only if only is not None else [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)]
     )
-    return json.dumps({"predictions": rows}).encode()
+    return _written({"predictions": rows})
 
 
 def _plain(name: str, value: Array) -> Any:
-    listed = value.tolist()
-    return _texts(listed, name.endswith("_bytes")) if value.dtype.kind in "OS" else listed
+    if value.dtype.kind in "OS":
+        return _texts(value.tolist(), name.endswith("_bytes"))
+    if value.dtype == np.float32 and value.ndim:
+        # Its rows are written with as many digits as float32 has, which is shorter than what Python's floats take.
+        return list(value)
+    return value.tolist()
+
+
+def _written(answer: Any) -> bytes:
+    written = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    # It writes null for what is no number, where TensorFlow Serving writes NaN or Infinity.
+    return json.dumps(answer, default=lambda value: value.tolist()).encode() if b"null" in written else written
 
 
 def _texts(value: Any, encoded: bool) -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO
 
+import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -75,9 +75,9 @@ class Metrics:
 class AccessLog:
     """Writes a JSON line a request, those of one turn of the loop at once."""
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self._lines: list[str] = []
+        self._lines: list[bytes] = []
 
     def write(self, request: Served) -> None:
         """Note a request; call it in the loop."""
@@ -89,11 +89,11 @@ class AccessLog:
         """Write what was noted."""
         lines, self._lines = self._lines, []
         if lines:
-            self._stream.write("".join(lines))
+            self._stream.write(b"".join(lines))
             self._stream.flush()
 
 
-def _line(request: Served) -> str:
+def _line(request: Served) -> bytes:
     entry = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "method": request.method,
@@ -107,4 +107,4 @@ def _line(request: Served) -> str:
         "model_seconds": round(request.model_seconds, 6),
         "batch": request.batch,
     }
-    return f"{json.dumps(entry)}\n"
+    return orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
