@@ -9,6 +9,7 @@ BIN := .venv/bin
 STEPS := preprocess validate evaluate deploy
 # What the embedded SageMaker is measured beside. Some exclude each other, so each has an environment of its own.
 PEERS := metaflow kedro prefect zenml
+SERVERS := fastapi litserve bentoml mlserver
 
 .PHONY: help
 help:  ## list the commands
@@ -89,6 +90,10 @@ bench-ablation: install  ## measure what each ingredient of the recipe is worth;
 	@.venv-bench/torch/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@ \
 	  || echo "torch cannot be installed here"
 
+.PHONY: bench-serve
+bench-serve: install $(SERVERS:%=.venv-bench/%/installed)  ## measure the model server beside other model servers
+	@$(BIN)/python -m benchmarks.serve
+
 # One that cannot be installed stops nothing: its row in the report says so.
 .venv-bench/%/installed: benchmarks/requirements/%.txt | install
 	@echo "installing $* into .venv-bench/$*"
@@ -110,7 +115,7 @@ lock: install  ## write the lock files anew
 	@$(COMPILE) requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
 	@for step in $(STEPS); do \
 	  $(COMPILE) steps/requirements/$$step.in -c requirements/runtime.txt -o steps/requirements/$$step.txt; done
-	@for peer in $(PEERS); do $(COMPILE) benchmarks/requirements/$$peer.in -o benchmarks/requirements/$$peer.txt; done
+	@for peer in $(PEERS) $(SERVERS); do $(COMPILE) benchmarks/requirements/$$peer.in -o benchmarks/requirements/$$peer.txt; done
 
 .PHONY: clean
 clean:  ## stop the embedded SageMaker and remove what was built here

@@ -36,8 +36,12 @@ def load() -> str:
     return f"{os.getloadavg()[0]:.1f}"
 
 
-def machine(load_before: str) -> str:
-    """Describe where and with what the figures were taken."""
+def machine(
+    load_before: str,
+    ours: Sequence[str] = ("moto", "boto3"),
+    tools: Sequence[str] = ("metaflow", "kedro", "prefect", "zenml"),
+) -> str:
+    """Describe where and with what the figures were taken: packages of our environment, and of each tool's own."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     facts = {
         "Date": f"{datetime.now(UTC):%Y-%m-%d}",
@@ -46,7 +50,7 @@ def machine(load_before: str) -> str:
         "Load before the start": f"{load_before} (others' work on the machine makes every figure here worse)",
         "System": f"{platform.system()} {platform.release()} {platform.machine()}",
         "Python": platform.python_version(),
-        "Versions": ", ".join(_versions()),
+        "Versions": ", ".join(_versions(ours, tools)),
     }
     return "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
 
@@ -57,10 +61,10 @@ def _processor() -> str:
     return match[1] if match else platform.processor() or platform.machine()
 
 
-def _versions() -> list[str]:
-    ours = [f"{name} {importlib.metadata.version(name)}" for name in ("moto", "boto3")]
+def _versions(packages: Sequence[str], tools: Sequence[str]) -> list[str]:
+    ours = [f"{name} {importlib.metadata.version(name)}" for name in packages]
     theirs = []
-    for tool in ("metaflow", "kedro", "prefect", "zenml"):
+    for tool in tools:
         folders = [str(path) for path in (VENVS / tool).glob("lib/python3*/site-packages")]
         found = list(importlib.metadata.distributions(name=tool, path=folders)) if folders else []
         theirs += [f"{tool} {found[0].version}"] if found else []

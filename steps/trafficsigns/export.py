@@ -1,7 +1,8 @@
 """The model archive: a SavedModel that takes encoded images and answers with names and calibrated probabilities.
 
 Decoding, resizing, normalising, calibration, top five and labels are all in the graph, because the serving image has
-nothing but the standard library around it, and because two implementations would disagree.
+nothing but the standard library around it, and because two implementations would disagree. For servers that are not
+AWS's image the same network lies beside it as a LiteRT model (``lite.py``).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from trafficsigns import images, lenet, signatures
+from trafficsigns import images, lenet, lite, signatures
 from trafficsigns.failures import StepError
 
 TOP = 5
@@ -54,7 +55,10 @@ class Classifier:
 
         Raises ``tf.errors.InvalidArgumentError`` if one of them is no such image, or if there is none at all.
         """
-        pixels = _pixels(image_bytes)
+        return self.answer(_pixels(image_bytes))
+
+    def answer(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Answer for decoded images of the network's size, ``[n, 32, 32, 3]`` with values 0 to 255."""
         probabilities = tf.nn.softmax(self.network(pixels, training=False) / self._temperature)
         best, ids = tf.math.top_k(probabilities, k=self._top)
         names = tf.gather(self._names, ids)
@@ -94,8 +98,9 @@ def require(handler: Path) -> None:
 def write_archive(classifier: Classifier, record: Mapping[str, Any], handler: Path, directory: Path) -> None:
     """Write what SageMaker packs as ``model.tar.gz`` and TensorFlow Serving opens: ``1/`` and ``code/inference.py``.
 
-    ``record`` becomes ``1/assets.extra/training.json``. The model is written beside its place and renamed last. Raises
-    ``StepError`` if the endpoint's ``handler`` is missing, before anything is written.
+    ``record`` becomes ``1/assets.extra/training.json``, and the model for LiteRT ``1/assets.extra/model.tflite``. All
+    is written beside its place and renamed last. Raises ``StepError`` if the endpoint's ``handler`` is missing, before
+    anything is written.
     """
     require(handler)
     directory.mkdir(parents=True, exist_ok=True)
@@ -106,6 +111,7 @@ def write_archive(classifier: Classifier, record: Mapping[str, Any], handler: Pa
     extra = part / "assets.extra"
     extra.mkdir()
     (extra / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    (extra / "model.tflite").write_bytes(lite.convert(classifier.answer, classifier.trackable()))
     _write_warm_up(extra / "tf_serving_warmup_requests")
     (directory / "code").mkdir(exist_ok=True)
     shutil.copyfile(handler, directory / "code" / "inference.py")

@@ -61,6 +61,7 @@ def test_the_archive_holds_what_serving_needs_and_nothing_half_written(archive):
         "1/fingerprint.pb",
         "1/variables/variables.index",
         "1/variables/variables.data-00000-of-00001",
+        "1/assets.extra/model.tflite",
         "1/assets.extra/training.json",
         "1/assets.extra/tf_serving_warmup_requests",
         "code/inference.py",

@@ -2,6 +2,7 @@ import ast
 import base64
 import io
 import json
+import re
 import sys
 from collections import namedtuple
 from pathlib import Path
@@ -116,12 +117,12 @@ def test_a_body_that_is_no_picture_is_refused_with_its_size(body, content_type):
 
 
 @pytest.mark.parametrize(
-    "content_type", ["text/plain", "image/webp", "text/csv; header=present", "*/*", "application/"]
+    "content_type", ["text/plain", "image/webp", "text/html; charset=utf-8", "image/*", "application/"]
 )
 def test_another_type_is_refused_with_what_is_served(content_type):
     text = refusal(encoded(picture()), content_type, "415 Unsupported Media Type")
     assert text.startswith(content_type.partition(";")[0])
-    assert "image/png, image/jpeg, application/x-npy or application/json" in text
+    assert "image/png, image/jpeg, application/x-npy, text/csv, application/json or application/jsonlines" in text
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (32, 32), (48, 31), (1, 300)])
@@ -250,7 +251,7 @@ def test_an_instance_that_is_no_picture_is_refused(instance, reason):
     ids=range(11),
 )
 def test_a_body_that_is_not_the_agreed_json_is_refused(body):
-    assert "instances" in refusal(body, "application/json")
+    assert re.search("instances|not JSON|1 to 2048 pictures", refusal(body, "application/json"))
 
 
 def test_a_body_that_comes_as_text_is_taken_too():
@@ -262,6 +263,72 @@ def test_a_body_that_comes_as_text_is_taken_too():
 def answer(status: int, content: bytes, reason: str = "") -> SimpleNamespace:
     """What an output handler is given: the parts of requests.Response that it may use."""
     return SimpleNamespace(status_code=status, content=content, reason=reason)
+
+
+@pytest.mark.parametrize("content_type", ["text/csv", "application/jsonlines", "application/x-npy", "application/json"])
+def test_what_holds_very_many_pictures_is_refused_before_they_are_made(content_type, monkeypatch):
+    many = {
+        "text/csv": b"0,0,0\n" * 400_000,
+        "application/jsonlines": b"[[[0,0,0]]]\n" * 400_000,
+        "application/x-npy": npy(np.zeros((400_000, 1, 1, 3), np.uint8)),
+        "application/json": json_body(*[[[[0, 0, 0]]]] * 400_000),
+    }
+    monkeypatch.setattr(inference, "_png", lambda *_: pytest.fail("a picture was made"))
+    assert refusal(many[content_type], content_type) == "expected 1 to 2048 pictures in one request, got 400000"
+
+
+def test_pixels_count_together():
+    one = encoded(np.zeros((4096, 4096, 3), np.uint8))
+    body = [{"b64": base64.b64encode(one).decode()}] * 2
+    assert len(instances(json_body(*body), "application/json")) == 2
+    assert "50331648 pixels together" in refusal(json_body(*body, body[0]), "application/json")
+
+
+@pytest.mark.parametrize(("quality", "progressive"), [(30, False), (95, False), (80, True)])
+def test_a_jpegs_size_is_found_wherever_its_header_lies(quality, progressive):
+    buffer = io.BytesIO()
+    Image.fromarray(picture(23, 31)).save(
+        buffer, "JPEG", quality=quality, progressive=progressive, comment=b"x" * 3000, exif=b"Exif\0\0" + b"y" * 5000
+    )
+    assert inference._jpeg_pixels(buffer.getvalue()) == 23 * 31
+
+
+@pytest.mark.parametrize("cut", range(2, 40))
+def test_a_jpeg_that_ends_early_has_no_size_and_does_no_harm(cut):
+    assert inference._jpeg_pixels(encoded(picture(23, 31), "JPEG")[:cut]) == 0
+
+
+@pytest.mark.parametrize(
+    ("accept", "answered"),
+    [
+        (None, "application/json"),
+        ("", "application/json"),
+        ("*/*", "application/json"),
+        ("application/*", "application/json"),
+        ("text/csv", "text/csv"),
+        ("TEXT/CSV; charset=utf-8", "text/csv"),
+        ("image/webp, application/x-npy;q=0.2, text/csv;q=0.3", "text/csv"),
+        ("text/csv;q=nonsense, application/jsonlines;q=0.01", "application/jsonlines"),
+        ("application/json;q=0, text/*", "text/csv"),
+    ],
+)
+def test_the_answer_that_a_client_likes_best(accept, answered):
+    assert inference._answer_type(accept) == answered
+
+
+@pytest.mark.parametrize("accept", ["image/png", "text/csv;q=0", "nonsense", ";", "," * 1000])
+def test_no_answer_that_a_client_accepts_is_a_406_before_the_body_is_read(accept):
+    asked = context("image/png")._replace(accept_header=accept)
+    with pytest.raises(inference.HTTPError) as caught:
+        inference.input_handler(None, asked)
+    assert caught.value.status == "406 Not Acceptable"
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 43), (2048, 7)])
+def test_the_npy_answer_is_numpys_own_format(shape):
+    rows = np.random.default_rng(3).random(shape, dtype=np.float32)
+    written = inference._npy(rows.tolist())
+    assert written == npy(rows)
 
 
 def test_the_answer_names_the_best_class_and_ranks_five():

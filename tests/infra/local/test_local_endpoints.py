@@ -1,62 +1,17 @@
-"""Endpoints that serve a tiny SavedModel, and the model server's REST rules."""
+"""Endpoints that serve a tiny SavedModel."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import secrets
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 from embedded_cloud import HANDLER, Cloud, archive, definition, variant
 
 from infra.local.control import RunningServer
-
-
-@pytest.fixture
-def post(model: Path) -> Callable[..., tuple[int, Any]]:
-    """Sends a body to a model in this process, without a handler file."""
-    from infra.local.endpoints.model_server import Context, Server
-
-    server, context = Server(model), Context(*[None] * 11)
-
-    def send(body: Any) -> tuple[int, Any]:
-        answer = server.answer(body if isinstance(body, bytes) else json.dumps(body).encode(), context)
-        return answer.status_code, json.loads(answer.body)
-
-    return send
-
-
-def test_the_rest_rules_of_tensorflow_serving(post: Callable[..., tuple[int, Any]]) -> None:
-    assert post({"instances": [1.5, 2]}) == (200, {"predictions": [3.0, 4.0]})
-    assert post({"instances": [{"x": 1}]}) == (200, {"predictions": [2.0]})
-    rows = [{"a": 1, "b": {"b64": "aGk="}}, {"a": 2, "b": "yo"}]
-    answer = {"predictions": [{"a": 1.0, "b": "hi"}, {"a": 2.0, "b": "yo"}]}
-    assert post({"signature_name": "echo", "instances": rows}) == (200, answer)
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        (b"no json", "JSON Parse error"),
-        ({"inputs": [1]}, "instances"),
-        ({"instances": []}, "non-empty list"),
-        ({"instances": ["word"]}, "do not fit"),
-        ({"instances": [{"b64": "not base64!"}]}, "not base64"),
-        ({"instances": [1, [2, 3]]}, "do not fit"),
-        ({"instances": [1], "signature_name": "none"}, 'signature name: "none" not found'),
-        ({"instances": [{"a": 1}], "signature_name": "echo"}, "must name the inputs (a, b|b, a)"),
-    ],
-)
-def test_a_request_that_does_not_fit_is_a_400(post: Callable[..., tuple[int, Any]], body: Any, message: str) -> None:
-    status, answer = post(body)
-    assert status == 400, answer
-    assert re.search(message, answer["error"])
 
 
 def invoke(cloud: Cloud, name: str, body: str, content_type: str = "text/plain") -> str:
@@ -164,14 +119,6 @@ def test_endpoints_are_steps_too(cloud: Cloud, model: Path) -> None:
     assert "ping health check" in failed.steps["Serve"]["FailureReason"]
     assert invoke(cloud, name, "4") == "8.0"
     cloud.sagemaker.delete_endpoint(EndpointName=name)
-
-
-def test_an_archive_without_a_version_is_named(tmp_path: Path) -> None:
-    from infra.local.endpoints.model_server import Server
-
-    (tmp_path / "code").mkdir()
-    with pytest.raises(SystemExit, match="holds no model version"):
-        Server(tmp_path)
 
 
 def test_a_first_creation_that_fails_is_failed_and_can_be_deleted(cloud: Cloud) -> None:
