@@ -26,7 +26,8 @@ def digests(folder) -> dict[str, str]:
 
 
 def manifest(output) -> pd.DataFrame:
-    return pd.read_parquet(output / "manifest" / "manifest.parquet")
+    parts = [pd.read_parquet(path) for path in sorted((output / "manifest").glob("*.parquet"))]
+    return pd.concat(parts).sort_values("file", ignore_index=True)
 
 
 def refused(capsys, archive, output, *options: str) -> str:
@@ -52,7 +53,8 @@ def test_the_outputs_are_the_documented_ones(prepared):
         "train/labels.json",
         "validation/00000.tfrecord",
         "test/00000.tfrecord",
-        "manifest/manifest.parquet",
+        "manifest/manifest-00000.parquet",
+        "manifest/dataset.json",
     }
     labels = json.loads((prepared / "train" / "labels.json").read_text())
     assert (len(labels), labels[14]) == (43, "Stop")
@@ -195,12 +197,16 @@ def test_a_run_that_breaks_off_leaves_everything_as_it_was(earlier, few, tmp_pat
     output = tmp_path / "out"
     if earlier:
         run(few(classes=2).zip(tmp_path / "whole"), output)
-        assert len(digests(output)) == 5
-    files = few(classes=3)
-    # A test image: when it is found missing, the shards of both other splits are written.
-    del files.test[f"{TEST}/00002.ppm"]
-    error = refused(capsys, files.zip(tmp_path / "zips"), output)
-    assert f"does not hold {TEST}/00002.ppm, which its annotations list" in error
+        assert len(digests(output)) == 6
+    folder = few(classes=3).zip(tmp_path / "zips")
+    # A test image: when it is found damaged, the shards of both other splits are written.
+    path = folder / "GTSRB_Final_Test_Images.zip"
+    content = bytearray(path.read_bytes())
+    start = content.index(b"00002.ppm") + len("00002.ppm")
+    content[start : start + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    error = refused(capsys, folder, output)
+    assert f"{TEST}/00002.ppm cannot be read" in error
 
 
 @pytest.mark.parametrize("fraction", ["0", "1", "-0.2", "1.5", "nan"])
