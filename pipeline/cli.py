@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.commands import endpoint, local, models, runs
+from pipeline.commands import data, endpoint, local, models, runs
 
 app = typer.Typer(
     help="A traffic-sign classifier's whole life as one SageMaker pipeline, on AWS or on this machine.\n\n"
@@ -26,6 +26,7 @@ app.command()(runs.logs)
 app.command()(runs.stop)
 app.command()(runs.retry)
 app.command()(runs.predict)
+app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(endpoint.app, name="endpoint")
 app.add_typer(local.app, name="local")

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Interval, Len, Lt
+from annotated_types import Ge, Gt, Interval, Len, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -57,6 +57,7 @@ class Instances:
     """Machine types on AWS."""
 
     processing: str
+    processing_count: Count
     training: str
     endpoint: str
     endpoint_count: Count
@@ -66,6 +67,8 @@ class Instances:
 class Data:
     """How the data set is divided."""
 
+    test_fraction: Annotated[float, Gt(0), Lt(1)]
+    declared_images: Annotated[int, Ge(0)]
     validation_fraction: Annotated[float, Gt(0), Lt(1)]
     seed: int
 

@@ -27,7 +27,9 @@ _CARRIED = 256 * 256
 needed, one at a time, so that photographs of any size do not pile up in memory."""
 
 _MODES = ("RGB", "L", "1", "P")
-_UNDECODABLE = (OSError, ValueError, SyntaxError, struct.error, zlib.error, LookupError, OverflowError, MemoryError)
+UNDECODABLE = (OSError, ValueError, SyntaxError, struct.error, zlib.error, LookupError, OverflowError, MemoryError)
+"""What ``decode`` raises for bytes that are no picture, or not one of the kind that is expected."""
+
 _LEVELS = np.arange(256, dtype=np.int64)
 
 
@@ -60,7 +62,7 @@ def look(archive: Archive, task: tuple[Sequence[str], bool]) -> list[Picture]:
 def _picture(encoded: bytes, as_png: bool) -> Picture:
     try:
         image = decode(encoded)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         return Picture(b"", None, None, None, None, hashlib.sha256(encoded).hexdigest(), _reason(error))
     pixels = image.tobytes()
     brightness, contrast = _luma(image)
@@ -133,6 +135,6 @@ def thumbnails(archive: Archive, files: Sequence[str]) -> list[bytes]:
         try:
             grey = decode(archive.read(file)).convert("L")
             small.append(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes())
-        except _UNDECODABLE:
+        except UNDECODABLE:
             small.append(b"")
     return small
