@@ -81,10 +81,8 @@ def test_preprocessing_is_shared_by_as_many_machines_as_are_asked_for(definition
     counts = {name: step["ProcessingResources"]["ClusterConfig"]["InstanceCount"] for name, step in steps.items()}
     many = {"Get": "Parameters.ProcessingInstanceCount"}
     assert counts == {"Preprocess": many, "ValidateData": 1, "Evaluate": 1, "DeployEndpoint": 1}
-    spread = {
-        given["InputName"]: given["S3Input"]["S3DataDistributionType"]
-        for given in steps["Preprocess"]["ProcessingInputs"]
-    }
+    inputs = steps["Preprocess"]["ProcessingInputs"]
+    spread = {given["InputName"]: given["S3Input"]["S3DataDistributionType"] for given in inputs}
     assert spread == {"code": "FullyReplicated", "archive": "FullyReplicated", "images": "ShardedByS3Key"}
 
 

@@ -146,9 +146,7 @@ def test_several_machines_refuse_a_listing_without_groups(tmp_path, capsys):
     )
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", '{"hosts": ["algo-1"]}', '{"hosts": ["algo-1"], "current_host": "algo-2"}']
-)
+@pytest.mark.parametrize("content", ["", "[]", '{"hosts": ["a"]}', '{"hosts": ["a"], "current_host": "b"}'])
 def test_a_resource_configuration_that_does_not_tell_is_refused(content, synthetic, tmp_path, capsys):
     (tmp_path / "config.json").write_text(content)
     error = refused(capsys, synthetic, tmp_path / "out", "--resource-config", str(tmp_path / "config.json"))
