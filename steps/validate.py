@@ -78,6 +78,16 @@ def check(manifest_dir: Path, output_dir: Path, declared_images: int = 0) -> Non
         raise StepError(f"--declared-images is {declared_images}: expected 0 or more")
     notes = _notes(manifest_dir / manifest.NOTES)
     rows = _read(manifest_dir, notes["images"])
+    try:
+        _judge(rows, notes, output_dir, declared_images)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # A full disk does not say which file it had no place for.
+        raise StepError(f"{output_dir} cannot be written: {error.strerror or error}") from error
+
+
+def _judge(rows: pd.DataFrame, notes: dict[str, Any], output_dir: Path, declared_images: int) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     declared = Declared(len(notes["class_names"]), declared_images or None)
     findings = [*validate(rows, declared, str(output_dir / "docs")), *_strangers(notes)]
@@ -160,8 +170,11 @@ def baseline(rows: pd.DataFrame) -> dict[str, Any]:
 
 def _write(path: Path, content: Any) -> None:
     beside = path.with_suffix(".new")
-    beside.write_text(json.dumps(content, indent=1, allow_nan=False))
-    beside.rename(path)
+    try:
+        beside.write_text(json.dumps(content, indent=1, allow_nan=False))
+        beside.rename(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
