@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import statistics
 import sys
@@ -14,8 +15,9 @@ from pathlib import Path
 
 from benchmarks import report
 from benchmarks.contestants import VENVS
+from benchmarks.drawn import thin
 from benchmarks.processes import CommandError, Cost, run
-from pipeline.datasets import NEARBY, OFFICIAL_FILES
+from pipeline.datasets import NEARBY, OFFICIAL_FILES, OFFICIAL_IMAGES
 from pipeline.settings import ROOT
 
 RESULTS = Path(__file__).parent / "results" / "data.md"
@@ -26,6 +28,9 @@ IMPORTS = {
     "preprocess": "import preprocess; from trafficsigns import shards",
     "validate": "import validate",
 }
+
+SAMPLE, LISTED, TIMES = 4_000, 2_000_000, 10
+FEWER = "preprocess, every fifth frame"
 
 EXPLANATION = """\
 All take turns within each round, after one that does not count. *Wall* is from the start of the operating system's
@@ -58,9 +63,10 @@ def imports(script: str) -> Cost:
 
 
 def ours(workspace: Path, real: Path) -> dict[str, Callable[[], Cost]]:
-    """Return our two steps and their imports."""
-    out, checked = str(workspace / "ours"), str(workspace / "checked")
+    """Return our two steps, their imports, and the first step on a part of the set."""
+    out, checked, part = (str(workspace / name) for name in ("ours", "checked", "part"))
     return {
+        FEWER: lambda: step("preprocess.py", "--input-dir", str(workspace / "fewer"), "--output-dir", part),
         "preprocess": lambda: step("preprocess.py", "--input-dir", str(real), "--output-dir", out),
         "preprocess, imports": lambda: imports("preprocess"),
         "validate": lambda: step("validate.py", "--manifest-dir", f"{out}/manifest", "--output-dir", checked),
@@ -93,10 +99,37 @@ def unpack(real: Path, target: Path) -> None:
     shutil.move(target / "gtsrb/GTSRB/Final_Training/Images", target / "gtsrb/GTSRB/Training")
 
 
+def larger(workspace: Path, real: Path) -> str:
+    """Measure what each further image costs, in processes of their own, and return it as a table."""
+
+    def part(*words: str) -> dict[str, float]:
+        found: dict[str, float] = json.loads(run([sys.executable, "-m", "benchmarks.scale", *words]).output)
+        return found
+
+    seen, small, large = part("look", str(real)), part("listing", "200000"), part("listing", str(LISTED))
+    annotation = (large["bytes"] * LISTED - small["bytes"] * 200_000) / (LISTED - 200_000)
+    checked: list[Cost] = []
+    for times in (1, TIMES):
+        folder = str(workspace / f"times-{times}")
+        run([sys.executable, "-m", "benchmarks.scale", "multiply", f"{workspace}/ours/manifest", str(times), folder])
+        checked.append(step("validate.py", "--manifest-dir", folder, "--output-dir", f"{workspace}/checked-{times}"))
+    more = OFFICIAL_IMAGES * (TIMES - 1)
+    memory, cpu = ((getattr(checked[1], name) - getattr(checked[0], name)) / more for name in ("megabytes", "cpu"))
+    rows = [
+        ("read, decode, measure, hash", f"{seen['pixels']:.0f} us", "", f"{SAMPLE} images of 32x32, one process"),
+        ("the same, and encode as PNG", f"{seen['png']:.0f} us", "", "the same"),
+        ("make a record", f"{seen['record']:.0f} us", "", "the same"),
+        ("listing and splits", f"{large['microseconds']:.0f} us", f"{annotation:.0f} B", f"{LISTED:,} annotations"),
+        ("validate", f"{cpu * 1e6:.0f} us", f"{memory * 1e6:.0f} B", f"{OFFICIAL_IMAGES * TIMES:,} rows, and a tenth"),
+    ]
+    return "## What each further image costs\n\n" + report.table(("part", "CPU", "memory", "measured with"), rows)
+
+
 def measure(workspace: Path, real: Path, rounds: int) -> str:
     """Measure everything and return the report."""
     before = report.load()
     unpack(real, workspace / "unpacked")
+    fewer = thin(real, workspace / "fewer", tracks=100_000) + 12_630
     mine, others = ours(workspace, real), peers(workspace, real)
     costs: dict[str, list[Cost]] = {name: [] for name in (*mine, *(player.name for player in others))}
     missing: dict[str, str] = {}
@@ -117,11 +150,18 @@ def measure(workspace: Path, real: Path, rounds: int) -> str:
     spread = f"Seconds as minimum / **median** / maximum of {rounds}."
     title = f"# The data steps, measured\n\nWritten by `make bench-data`. {spread}"
     return "\n\n".join(
-        [title, report.machine(before), _targets(costs), EXPLANATION, _comparison(costs, others, missing)]
+        [
+            title,
+            report.machine(before),
+            _targets(costs, fewer),
+            EXPLANATION,
+            _comparison(costs, others, missing),
+            larger(workspace, real),
+        ]
     )
 
 
-def _targets(costs: dict[str, list[Cost]]) -> str:
+def _targets(costs: dict[str, list[Cost]], fewer: int) -> str:
     def beyond(value: Callable[[Cost], float]) -> list[float]:
         steps = zip(*(costs[name] for name in ("preprocess", "validate")), strict=True)
         alone = zip(*(costs[f"{name}, imports"] for name in ("preprocess", "validate")), strict=True)
@@ -134,9 +174,15 @@ def _targets(costs: dict[str, list[Cost]]) -> str:
         ("the work itself, CPU seconds over two cores", "15 s", report.spread(work)),
         ("both steps with their imports, wall", "35 s", report.spread([cost.wall for cost in both])),
         ("both steps with their imports, CPU seconds", "", report.spread([cost.cpu for cost in both])),
-        ("largest memory of all processes", "1.5 GB", f"{max(cost.megabytes for cost in both):.0f} MB"),
+        ("largest memory of all processes", "1.5 GB", f"{_memory(both)} MB"),
+        (f"largest memory of preprocessing {fewer:,} images", "", f"{_memory(costs[FEWER])} MB"),
+        ("largest memory of preprocessing 51,839", "no more", f"{_memory(costs['preprocess'])} MB"),
     ]
     return "## 51,839 images from zips to validated shards\n\n" + report.table(("what", "target", "measured"), rows)
+
+
+def _memory(costs: list[Cost]) -> str:
+    return f"{max(cost.megabytes for cost in costs):.0f}"
 
 
 def _comparison(costs: dict[str, list[Cost]], others: list[Player], missing: dict[str, str]) -> str:
