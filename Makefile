@@ -10,6 +10,8 @@ STEPS := preprocess validate evaluate deploy
 # What the embedded SageMaker is measured beside. Some exclude each other, so each has an environment of its own.
 PEERS := metaflow kedro prefect zenml
 SERVERS := fastapi litserve bentoml mlserver
+# Reads images beside our data steps. Not in PEERS, because it is locked by another way; see its .in file.
+READER := torchvision
 
 .PHONY: help
 help:  ## list the commands
@@ -93,6 +95,21 @@ bench-ablation: install  ## measure what each ingredient of the recipe is worth;
 .PHONY: bench-serve
 bench-serve: install $(SERVERS:%=.venv-bench/%/installed)  ## measure the model server beside other model servers
 	@$(BIN)/python -m benchmarks.serve
+
+.PHONY: bench-data
+bench-data: install .venv-bench/$(READER)/installed  ## measure the data steps on the real set; DATA=folder with its zips
+	@$(BIN)/python -m benchmarks.data $(if $(DATA),--real $(DATA))
+
+.PHONY: bench-drawn
+bench-drawn: install  ## train on drawn signs, real ones, and both; DATA=folder with the official zips
+	@$(BIN)/python -m benchmarks.drawn $(if $(DATA),--real $(DATA))
+
+# With pip, which also finds what lies on the machine's own disk.
+.venv-bench/$(READER)/installed: benchmarks/requirements/$(READER).txt | install
+	@echo "installing $(READER) into .venv-bench/$(READER)"
+	@rm -rf .venv-bench/$(READER) && $(BIN)/python -m venv .venv-bench/$(READER)
+	@.venv-bench/$(READER)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $< \
+	  && touch $@ || echo "$(READER) cannot be installed here"
 
 # One that cannot be installed stops nothing: its row in the report says so.
 .venv-bench/%/installed: benchmarks/requirements/%.txt | install

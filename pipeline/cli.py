@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.commands import endpoint, infra, local, models, runs
+from pipeline.commands import data, endpoint, infra, local, models, runs
 
 app = typer.Typer(
     help="A traffic-sign classifier's whole life as one SageMaker pipeline, on AWS or on this machine.\n\n"
@@ -27,6 +27,7 @@ app.command()(runs.stop)
 app.command()(runs.retry)
 app.command()(runs.predict)
 app.command()(models.explain)
+app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(endpoint.app, name="endpoint")
 app.add_typer(infra.app, name="infra")

@@ -55,12 +55,21 @@ DEPLOYMENT_HOURS = 4
 
 INPUT = "/opt/ml/processing/input"
 OUTPUT = "/opt/ml/processing/output"
+RESOURCES = "/opt/ml/config/resourceconfig.json"
+"""Tells each of a job's machines which one it is."""
 
 CHECKPOINTS = "/opt/ml/checkpoints"
 """Where a training job keeps what it needs to go on after an interruption."""
 
 TRAINING_METRICS = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 """What the training log shows an epoch, as ``name value``."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """An input of which each of a job's machines gets a share; all others go to every machine."""
+
+    address: Any
 
 
 @dataclass(frozen=True)
@@ -112,18 +121,20 @@ class Workshop:
         outputs: Sequence[str],
         instance_type: Any,
         hours: int = 1,
+        instance_count: Any = 1,
     ) -> Any:
         """Return step arguments for a processing job that runs one of the step scripts, for so many hours at most.
 
         ``options`` become ``--name value``, a list repeats its option. ``inputs`` maps a name to an S3 address, mounted
-        at ``INPUT/<name>``; each of ``outputs`` is uploaded from ``OUTPUT/<name>``.
+        at ``INPUT/<name>``, for every machine the same unless ``Shared``; each of ``outputs`` is uploaded from
+        ``OUTPUT/<name>``.
         """
         step = Path(script).stem
         code = self.staging.add(step, files_of(script))
         processor = Processor(
             role=self.cloud.role_arn,
             image_uri=self.image("training"),
-            instance_count=1,
+            instance_count=instance_count,
             instance_type=instance_type,
             entrypoint=["python3", f"{INPUT}/code/entry.py", script],
             # Processing containers are not told where a reason for failing goes, training containers are.
@@ -240,7 +251,10 @@ def _command_line(options: Mapping[str, Any]) -> Iterator[Any]:
             yield single.to_string() if isinstance(single, ParameterInteger | ParameterFloat) else single
 
 
-def _input(name: str, address: Any) -> ProcessingInput:
+def _input(name: str, given: Any) -> ProcessingInput:
+    address, distribution = given, "FullyReplicated"
+    if isinstance(given, Shared):
+        address, distribution = given.address, "ShardedByS3Key"
     return ProcessingInput(
         input_name=name,
         s3_input=ProcessingS3Input(
@@ -248,7 +262,7 @@ def _input(name: str, address: Any) -> ProcessingInput:
             local_path=f"{INPUT}/{name}",
             s3_data_type="S3Prefix",
             s3_input_mode="File",
-            s3_data_distribution_type="FullyReplicated",
+            s3_data_distribution_type=distribution,
         ),
     )
 

@@ -1,18 +1,24 @@
-"""Data sets on their way to S3: synthetic, from a folder, downloaded, or already there."""
+"""Data sets on their way to S3: synthetic, from a folder, downloaded, or already there.
+
+Archives (zips, pickles) go up as they are, and every machine reads them all. Folders of pictures go up in two parts: a
+listing, which every machine gets, and the pictures, of which each machine gets a share.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
-import urllib.error
-import urllib.request
+import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from pipeline import downloads
 from pipeline.clouds import Cloud
 from pipeline.settings import ROOT, Settings
 
@@ -28,6 +34,30 @@ NEARBY = ROOT.parent / "shared" / "data" / "gtsrb"
 """Where the data set lies on the project's own machines."""
 
 
+OFFICIAL_IMAGES = 51_839
+"""39,209 to train on and 12,630 to test on."""
+
+LISTING = ("listing.parquet", "dataset.json")
+"""What steps/describe.py writes for the machines that share a folder of pictures."""
+
+_PICTURES = (".ppm", ".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where a data set lies in S3."""
+
+    address: str
+    """Archives, or the listing of pictures."""
+    images: str | None = None
+    """The pictures of a listed set."""
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The pipeline parameters that name it."""
+        return {"InputData": self.address, **({} if self.images is None else {"InputImages": self.images})}
+
+
 class DatasetError(Exception):
     """A data set that cannot be had; the text is one line with the reason and the way out."""
 
@@ -38,49 +68,50 @@ def synthetic(settings: Settings, folder: Path) -> Path:
     Raises ``DatasetError`` with the script's own reason.
     """
     quick = settings.quickstart
-    command = [sys.executable, str(ROOT / "steps" / "synthesize.py"), "--output-dir", str(folder)]
-    numbers = {
-        "--seed": settings.data.seed,
-        "--tracks-per-class": quick.tracks_per_class,
-        "--frames-per-track": quick.frames_per_track,
-        "--test-per-class": quick.test_per_class,
-    }
-    for option, value in numbers.items():
-        command += [option, str(value)]
+    run_step(
+        "synthesize.py",
+        {
+            "output-dir": folder,
+            "seed": settings.data.seed,
+            "tracks-per-class": quick.tracks_per_class,
+            "frames-per-track": quick.frames_per_track,
+            "test-per-class": quick.test_per_class,
+        },
+    )
+    return folder
+
+
+def run_step(script: str, options: Mapping[str, object], flags: Sequence[str] = ()) -> str:
+    """Run one of the step scripts here and return what it printed. Raises ``DatasetError`` with the script's reason."""
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, str(ROOT / "steps" / script), *words, *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()
-        raise DatasetError(lines[-1] if lines else f"steps/synthesize.py ended with exit code {done.returncode}")
-    return folder
+        raise DatasetError(lines[-1] if lines else f"steps/{script} ended with exit code {done.returncode}")
+    return done.stdout
 
 
-def official(folder: Path) -> Path:
+def official(folder: Path, progress: downloads.Progress = lambda name, here, total: None) -> Path:
     """Download the official archives into a folder, each checked against its published MD5 sum.
 
-    What is already there and whole is kept. Raises ``DatasetError``.
+    What is already there and whole is kept, what broke off is continued. Raises ``DatasetError``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, expected in OFFICIAL_FILES.items():
-        target = folder / name
-        if target.is_file() and _md5(target) == expected:
-            continue
-        partial = target.with_suffix(".part")
         try:
-            urllib.request.urlretrieve(f"{OFFICIAL_ARCHIVE}/{name}", partial)  # noqa: S310  # the scheme is ours
-        except (urllib.error.URLError, OSError) as error:
-            raise DatasetError(
-                f"cannot download {OFFICIAL_ARCHIVE}/{name}: {error}; fetch it by hand and name its folder with --data"
-            ) from error
-        if _md5(partial) != expected:
-            raise DatasetError(f"{partial} has another MD5 sum than {expected}: the download is damaged, run it again")
-        partial.rename(target)
+            downloads.fetch(f"{OFFICIAL_ARCHIVE}/{name}", folder / name, expected, progress)
+        except downloads.DownloadError as error:
+            raise DatasetError(f"{error}. Or fetch it by hand and name its folder with --data") from error
     return folder
 
 
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        # The archive publishes MD5; it guards against damage here, not against an attacker.
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+def described(folder: Path, output: Path, *, contact_sheet: bool) -> dict[str, Any]:
+    """Look at a folder's data set with steps/describe.py and return what it says. Raises ``DatasetError``."""
+    flags = ["--contact-sheet"] if contact_sheet else []
+    run_step("describe.py", {"input-dir": folder, "output-dir": output}, flags)
+    said: dict[str, Any] = json.loads((output / "description.json").read_text(encoding="utf-8"))
+    return said
 
 
 def _files(folder: Path) -> list[Path]:
@@ -89,31 +120,47 @@ def _files(folder: Path) -> list[Path]:
     Raises ``DatasetError`` for a folder that does not exist or is empty, and for a zip that is not whole.
     """
     if not folder.is_dir():
-        raise DatasetError(f"{folder} does not exist or is no folder: name one with the GTSRB archives in it")
+        raise DatasetError(f"{folder} does not exist or is no folder: name one with a data set in it")
     zips = [folder / name for name in OFFICIAL_FILES if (folder / name).is_file()]
     for path in zips:
         if not zipfile.is_zipfile(path):
             raise DatasetError(f"{path} is not a whole zip file: download it again")
-    files = zips or sorted(path for path in folder.rglob("*") if path.is_file())
+    files = zips or sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder))
     if not files:
         raise DatasetError(f"{folder} is empty: put the GTSRB archives there, or leave out --data")
     return files
 
 
-def upload(settings: Settings, cloud: Cloud, folder: Path) -> str:
-    """Put a folder's data set under an S3 prefix named by its content, and return the address.
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
+
+
+def upload(settings: Settings, cloud: Cloud, folder: Path) -> Dataset:
+    """Put a folder's data set under an S3 prefix named by its content, and return where it lies.
 
     What is there already is not sent again. Raises ``DatasetError``.
     """
     files = _files(folder)
     prefix = f"{settings.name}/data/{_digest(folder, files)}"
+    address = f"s3://{cloud.bucket}/{prefix}"
+    pictures = [path for path in files if path.suffix.lower() in _PICTURES]
+    if not pictures:
+        _send(cloud, folder, files, prefix)
+        return Dataset(address)
+    with tempfile.TemporaryDirectory() as scratch:
+        described(folder, Path(scratch), contact_sheet=False)
+        _send(cloud, Path(scratch), [Path(scratch) / name for name in LISTING], f"{prefix}/listing")
+    _send(cloud, folder, pictures, f"{prefix}/images")
+    return Dataset(f"{address}/listing", f"{address}/images")
+
+
+def _send(cloud: Cloud, folder: Path, files: Sequence[Path], prefix: str) -> None:
     s3 = cloud.client("s3")
     there = set(_keys(s3, cloud.bucket, f"{prefix}/"))
     for path in files:
         key = f"{prefix}/{path.relative_to(folder).as_posix()}"
         if key not in there:
             s3.upload_file(str(path), cloud.bucket, key)
-    return f"s3://{cloud.bucket}/{prefix}"
 
 
 def _digest(folder: Path, files: list[Path]) -> str:
@@ -125,17 +172,35 @@ def _digest(folder: Path, files: list[Path]) -> str:
     return total.hexdigest()[:16]
 
 
-def existing(cloud: Cloud, address: str) -> str:
-    """Return an S3 prefix that holds a data set. Raises ``DatasetError`` when it holds nothing."""
+def existing(cloud: Cloud, address: str) -> Dataset:
+    """Return the data set under an S3 prefix. Raises ``DatasetError`` when there is nothing.
+
+    Where ``upload`` put a folder of pictures, or somebody laid one out alike, its two parts are found.
+    """
     parsed = urlparse(address)
+    root = parsed.path.strip("/")
     s3 = cloud.client("s3")
     try:
-        empty = next(_keys(s3, parsed.netloc, parsed.path.lstrip("/")), None) is None
+        first = next(_keys(s3, parsed.netloc, root), None)
+        listed = next(_keys(s3, parsed.netloc, f"{root}/listing/{LISTING[0]}"), None)
     except s3.exceptions.NoSuchBucket:
-        empty = True
-    if empty:
+        first = listed = None
+    if first is None:
         raise DatasetError(f"{address} holds no objects: name a prefix with the GTSRB archives in it")
-    return address.rstrip("/")
+    whole = address.rstrip("/")
+    return Dataset(whole) if listed is None else Dataset(f"{whole}/listing", f"{whole}/images")
+
+
+def mark_absence(settings: Settings, cloud: Cloud) -> None:
+    """Make sure that the prefix for pictures that a set does not have is not empty: an S3 input cannot be."""
+    key = f"{no_images(settings, cloud).removeprefix(f's3://{cloud.bucket}/')}/README.txt"
+    text = b"A data set of archives has no pictures beside them; a job's input must name an object all the same."
+    cloud.client("s3").put_object(Bucket=cloud.bucket, Key=key, Body=text)
+
+
+def no_images(settings: Settings, cloud: Cloud) -> str:
+    """Return the address of the prefix that stands for no pictures."""
+    return f"s3://{cloud.bucket}/{settings.name}/data/no-images"
 
 
 def _keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
+from pipeline import datasets
 from pipeline.clouds import Cloud
 from pipeline.settings import Settings
 
@@ -40,6 +41,7 @@ def upsert(settings: Settings, cloud: Cloud) -> list[str]:
     """Create or update the pipelines, their code and the registry group, and return the pipelines' ARNs."""
     definitions, staging = _build(settings, cloud)
     staging.upload(cloud.client("s3"))
+    datasets.mark_absence(settings, cloud)
     _ensure_group(settings, cloud)
     return [_upsert(cloud, name, text) for name, text in definitions.items()]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
-from pipeline import datasets, endpoints, executions, parameters
+from pipeline import datasets, downloads, endpoints, executions, parameters
 from pipeline.clouds import Cloud
 from pipeline.settings import ROOT, Settings
 
@@ -37,8 +37,10 @@ class Outcome:
     samples: tuple[Sample, ...]
 
 
-def dataset(settings: Settings, cloud: Cloud, data: str) -> str:
-    """Bring a data set to S3 and return its address.
+def dataset(
+    settings: Settings, cloud: Cloud, data: str, progress: downloads.Progress = lambda name, here, total: None
+) -> datasets.Dataset:
+    """Bring a data set to S3 and return where it lies.
 
     ``data`` is ``synthetic``, ``official`` (downloaded), a folder, or an S3 address. Raises ``DatasetError``.
     """
@@ -49,16 +51,18 @@ def dataset(settings: Settings, cloud: Cloud, data: str) -> str:
         return datasets.upload(settings, cloud, datasets.synthetic(settings, work / "synthetic"))
     if data == "official":
         nearby = datasets.NEARBY
-        return datasets.upload(settings, cloud, nearby if nearby.is_dir() else datasets.official(work / "gtsrb"))
+        return datasets.upload(
+            settings, cloud, nearby if nearby.is_dir() else datasets.official(work / "gtsrb", progress)
+        )
     return datasets.upload(settings, cloud, Path(data).expanduser())
 
 
-def start(settings: Settings, cloud: Cloud, address: str, changes: Mapping[str, str]) -> str:
+def start(settings: Settings, cloud: Cloud, data: datasets.Dataset, changes: Mapping[str, str]) -> str:
     """Start the training pipeline, as it was upserted, on a data set; returns the execution's ARN.
 
     Raises ``ParameterError`` for changes that the settings would refuse, ``ExecutionError`` for what the cloud refuses.
     """
-    values = {"InputData": address, "Commit": commit(), **changes}
+    values = {**data.parameters, "Commit": commit(), **changes}
     parameters.check(values)
     return executions.start(cloud, settings.training_pipeline, values)
 

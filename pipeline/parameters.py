@@ -14,6 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.settings import Data, Gate, Instances, Settings, Training
 
 SETTINGS: Mapping[str, tuple[type, str]] = {
+    "DeclaredImages": (Data, "declared_images"),
+    "TestFraction": (Data, "test_fraction"),
     "ValidationFraction": (Data, "validation_fraction"),
     "Seed": (Data, "seed"),
     "Preset": (Training, "preset"),
@@ -26,6 +28,7 @@ SETTINGS: Mapping[str, tuple[type, str]] = {
     "MinimumClassRecall": (Gate, "minimum_class_recall"),
     "MaximumCalibrationError": (Gate, "maximum_calibration_error"),
     "ProcessingInstanceType": (Instances, "processing"),
+    "ProcessingInstanceCount": (Instances, "processing_count"),
     "TrainingInstanceType": (Instances, "training"),
     "TrainingInstanceCount": (Instances, "training_count"),
     "EndpointInstanceType": (Instances, "endpoint"),
@@ -36,6 +39,7 @@ APPROVALS = ("PendingManualApproval", "Approved")
 
 OTHERS: Mapping[str, Any] = {
     "InputData": str,
+    "InputImages": str,
     "Commit": str,
     "ModelApprovalStatus": Literal[APPROVALS],
 }

@@ -64,6 +64,7 @@ class Instances:
     """Machine types on AWS."""
 
     processing: str
+    processing_count: Count
     training: str
     training_count: Count
     training_hours: Count
@@ -76,6 +77,8 @@ class Instances:
 class Data:
     """How the data set is divided."""
 
+    test_fraction: Annotated[float, Gt(0), Lt(1)]
+    declared_images: Annotated[int, Ge(0)]
     validation_fraction: Annotated[float, Gt(0), Lt(1)]
     seed: int
 

@@ -21,8 +21,9 @@ from sagemaker.mlops.workflow.pipeline import Pipeline
 from sagemaker.mlops.workflow.steps import ProcessingStep, TrainingStep
 from sagemaker.serve.model_builder import ModelBuilder
 
-from pipeline import parameters
-from pipeline.components import CACHE, INPUT, OUTPUT, RETRIES, Workshop
+from pipeline import datasets, parameters
+from pipeline.clouds import Cloud
+from pipeline.components import CACHE, INPUT, OUTPUT, RESOURCES, RETRIES, Shared, Workshop
 from pipeline.parameters import APPROVALS
 from pipeline.settings import Precision, Preset, Settings
 
@@ -35,6 +36,9 @@ class Parameters:
     """The pipeline's parameters; their defaults come from the settings."""
 
     input_data: ParameterString
+    input_images: ParameterString
+    declared_images: ParameterInteger
+    test_fraction: ParameterFloat
     validation_fraction: ParameterFloat
     seed: ParameterInteger
     preset: ParameterString
@@ -49,12 +53,13 @@ class Parameters:
     approval: ParameterString
     commit: ParameterString
     processing_instance: ParameterString
+    processing_count: ParameterInteger
     training_instance: ParameterString
     training_count: ParameterInteger
     endpoint_instance: ParameterString
 
     @classmethod
-    def of(cls, settings: Settings, bucket: str) -> Parameters:
+    def of(cls, settings: Settings, cloud: Cloud) -> Parameters:
         """Declare them."""
 
         def text(name: str, **options: Any) -> ParameterString:
@@ -67,7 +72,10 @@ class Parameters:
             return ParameterFloat(name, parameters.default(settings, name))
 
         return cls(
-            input_data=ParameterString("InputData", f"s3://{bucket}/{settings.name}/data/none"),
+            input_data=ParameterString("InputData", f"s3://{cloud.bucket}/{settings.name}/data/none"),
+            input_images=ParameterString("InputImages", datasets.no_images(settings, cloud)),
+            declared_images=whole("DeclaredImages"),
+            test_fraction=number("TestFraction"),
             validation_fraction=number("ValidationFraction"),
             seed=whole("Seed"),
             preset=text("Preset", enum_values=list(get_args(Preset))),
@@ -82,6 +90,7 @@ class Parameters:
             approval=ParameterString("ModelApprovalStatus", APPROVALS[0], enum_values=list(APPROVALS)),
             commit=ParameterString("Commit", "unknown"),
             processing_instance=text("ProcessingInstanceType"),
+            processing_count=whole("ProcessingInstanceCount"),
             training_instance=text("TrainingInstanceType"),
             training_count=whole("TrainingInstanceCount"),
             endpoint_instance=text("EndpointInstanceType"),
@@ -94,7 +103,7 @@ class Parameters:
 
 def build(workshop: Workshop) -> Pipeline:
     """Build the pipeline. Pure: the code that it refers to is staged in ``workshop.staging`` and sent nowhere."""
-    given = Parameters.of(workshop.settings, workshop.cloud.bucket)
+    given = Parameters.of(workshop.settings, workshop.cloud)
     preprocess = _preprocess(workshop, given)
     validate = _validate(workshop, given, preprocess)
     train = _train(workshop, given, preprocess, validate)
@@ -118,13 +127,17 @@ def _preprocess(workshop: Workshop, given: Parameters) -> ProcessingStep:
         "preprocess.py",
         {
             "input-dir": f"{INPUT}/archive",
+            "images-dir": f"{INPUT}/images",
             "output-dir": OUTPUT,
+            "resource-config": RESOURCES,
+            "test-fraction": given.test_fraction,
             "validation-fraction": given.validation_fraction,
             "seed": given.seed,
         },
-        inputs={"archive": given.input_data},
+        inputs={"archive": given.input_data, "images": Shared(given.input_images)},
         outputs=["train", "validation", "test", "manifest"],
         instance_type=given.processing_instance,
+        instance_count=given.processing_count,
     )
     return ProcessingStep("Preprocess", step_args=arguments, cache_config=CACHE, retry_policies=RETRIES)
 
@@ -132,7 +145,11 @@ def _preprocess(workshop: Workshop, given: Parameters) -> ProcessingStep:
 def _validate(workshop: Workshop, given: Parameters, preprocess: ProcessingStep) -> ProcessingStep:
     arguments = workshop.processing(
         "validate.py",
-        {"manifest-dir": f"{INPUT}/manifest", "output-dir": f"{OUTPUT}/validation"},
+        {
+            "manifest-dir": f"{INPUT}/manifest",
+            "output-dir": f"{OUTPUT}/validation",
+            "declared-images": given.declared_images,
+        },
         inputs={"manifest": _address(preprocess, "manifest")},
         outputs=["validation"],
         instance_type=given.processing_instance,

@@ -1,56 +1,63 @@
 #!/usr/bin/env python3
-"""Turn a GTSRB archive into TFRecord shards and a manifest.
+"""Turn a data set into TFRecord shards and a manifest.
 
-Reads the three official zips (or what they unpack to) and writes, below the output folder:
+Reads GTSRB in any of its forms, or a folder of pictures for each class (see trafficsigns/sources), and writes, below
+the output folder:
 
   train/        shards of 32x32 pixels with labels, and labels.json, the names of the classes
-  validation/   the same, of whole tracks that training never sees
-  test/         the official test images, encoded as PNG, as a client would send them
-  manifest/     manifest.parquet: one row an image with what is known about it
+  validation/   the same, of whole tracks (or groups of images that look alike) that training never sees
+  test/         the test images, encoded as PNG, as a client would send them
+  manifest/     manifest-NNNNN.parquet: one row an image with what is known about it; dataset.json: what is known of all
 
-The same archive, fraction and seed give the same bytes. Outputs of an earlier run are replaced when all is written, and
-left as they are when anything fails.
+The same archive, shares and seed give the same bytes, whatever the number of workers. Several machines each write their
+own shards and their own part of the manifest, which together tell the same as one machine's. Outputs of an earlier run
+are replaced when all is written, and left as they are when anything fails.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import hashlib
-import io
 import json
 import logging
-import math
 import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from trafficsigns import book, crew, failures, grouping, instances, manifest, pictures, splits
+from trafficsigns.crew import Crew
+from trafficsigns.failures import StepError
+from trafficsigns.instances import Instance
+from trafficsigns.sources import Archive, open_archive
+from trafficsigns.sources.listed import ListedArchive
+from trafficsigns.sources.listing import collect, unlisted
+from trafficsigns.splits import SPLITS, Shares
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import numpy as np
-import pandas as pd
-import tensorflow as tf
-from PIL import Image
-
-from trafficsigns import failures, images, manifest, records
-from trafficsigns.classes import CLASS_NAMES
-from trafficsigns.failures import StepError
-from trafficsigns.sources import Annotation, Archive, open_archive
-from trafficsigns.splits import validation_tracks
-
 logger = logging.getLogger("preprocess")
 
-SPLITS = ("train", "validation", "test")
 MANIFEST = "manifest"
-FORMATS = ("PPM", "PNG", "JPEG")
-"""What is decoded; Pillow would otherwise try dozens of formats, some through outside programs."""
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True)
+class Job:
+    """What one machine is to do."""
+
+    archive: Archive
+    instance: Instance
+    shares: Shares
+    output_dir: Path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,64 +66,114 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     # What the imports made stays: looking through it for garbage, again and again, took a tenth of the time.
     gc.freeze()
+    shares = Shares(arguments.validation_fraction, arguments.test_fraction, arguments.seed)
+    place = (arguments.input_dir, arguments.images_dir)
     return failures.run(
-        lambda: preprocess(arguments.input_dir, arguments.output_dir, arguments.validation_fraction, arguments.seed)
+        lambda: preprocess(place, arguments.output_dir, shares, arguments.workers, arguments.resource_config)
     )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--input-dir",
-        type=Path,
-        default=Path("/opt/ml/processing/input/archive"),
-        help="folder with the archive (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--output-dir",
-        type=Path,
-        default=Path("/opt/ml/processing/output"),
-        help="folder for what is written (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--validation-fraction",
-        type=float,
-        default=0.1,
-        help="share of each class's tracks that validates, between 0 and 1 (default: %(default)s)",
-    )
-    parser.add_argument("--seed", type=int, default=7, help="decides splits and order (default: %(default)s)")
+    folders = {
+        "--input-dir": (Path("/opt/ml/processing/input/archive"), "folder with the data set, or with its listing"),
+        "--images-dir": (None, "where the images of a listed set lie, all of them or this machine's share"),
+        "--output-dir": (Path("/opt/ml/processing/output"), "folder for what is written"),
+        "--resource-config": (Path("/opt/ml/config/resourceconfig.json"), "file that tells which machine of how many"),
+    }
+    for option, (default, text) in folders.items():
+        parser.add_argument(option, type=Path, default=default, help=f"{text} (default: %(default)s)")
+    numbers = {
+        "--validation-fraction": (float, 0.1, "share of each class's groups that validates, where none is marked so"),
+        "--test-fraction": (float, 0.2, "share of each class's groups that tests, where none is marked so"),
+        "--seed": (int, 7, "decides splits and order"),
+        "--workers": (int, None, "processes; the result does not depend on it"),
+    }
+    for option, (kind, value, text) in numbers.items():
+        parser.add_argument(option, type=kind, default=value, help=f"{text} (default: %(default)s)")
     return parser
 
 
-def preprocess(input_dir: Path, output_dir: Path, validation_fraction: float, seed: int) -> None:
-    """Write shards and manifest of the archive in ``input_dir``.
+def preprocess(
+    place: tuple[Path, Path | None], output_dir: Path, shares: Shares, workers: int | None, resource_config: Path
+) -> None:
+    """Write shards and manifest of the data set at ``place``, or one machine's share of them.
 
-    Raises ``StepError`` for an archive that cannot be read, a fraction outside (0, 1) or a negative seed.
+    Raises ``StepError`` for a data set that cannot be read, a share outside (0, 1), a negative seed or too few workers.
     """
-    if not 0 < validation_fraction < 1:
-        raise StepError(f"--validation-fraction is {validation_fraction}: expected a number between 0 and 1")
-    if seed < 0:
-        raise StepError(f"--seed is {seed}: expected 0 or more")
+    _check(shares, workers)
+    job = Job(open_archive(*place), instances.own(resource_config), shares, output_dir)
+    listing = job.archive.table if isinstance(job.archive, ListedArchive) else collect(job.archive.annotations())
+    # Where images are shared out, no machine can tell what is absent: validation counts.
+    alone = job.instance.count == 1 or not isinstance(job.archive, ListedArchive)
+    strangers = unlisted(listing, job.archive) if alone else []
+    with Crew(job.archive, place, crew.size(len(listing) // job.instance.count, workers)) as hands:
+        if not alone and len(splits.undecided(listing)):
+            raise StepError(f"{place[0]} lists images without groups: write the listing with steps/describe.py")
+        divided = splits.divide(grouping.grouped(hands, listing), shares)
+        with _replacing(output_dir) as folders:
+            _write(job, hands, divided, folders)
+            (folders["train"] / "labels.json").write_text(json.dumps(job.archive.class_names, indent=1))
+            book.note(folders[MANIFEST], job.archive.layout, job.archive.class_names, len(listing), strangers)
+
+
+def _check(shares: Shares, workers: int | None) -> None:
+    for name in ("validation", "test"):
+        if not 0 < (share := getattr(shares, name)) < 1:
+            raise StepError(f"--{name}-fraction is {share}: expected a number between 0 and 1")
+    if shares.seed < 0:
+        raise StepError(f"--seed is {shares.seed}: expected 0 or more")
+    if workers is not None and workers < 1:
+        raise StepError(f"--workers is {workers}: expected 1 or more")
+
+
+def _write(job: Job, hands: Crew, listing: pa.Table, folders: dict[str, Path]) -> None:
     started = time.monotonic()
-    archive = open_archive(input_dir)
-    by_split = _divide(archive.annotations(), validation_fraction, seed)
-    rows: list[Row] = []
-    with _replacing(output_dir) as folders:
-        for split, members in by_split.items():
-            count = records.write(_records(archive, members, split, seed, rows), folders[split])
+    with book.Writer(folders[MANIFEST], job.instance.number) as writer:
+        for split in SPLITS:
+            members = _share(job, listing.filter(pc.equal(listing["split"], split)), split)
+            parts = _looked_at(hands, members, split == "test", writer)
+            # TensorFlow takes seconds to import, in which the crew is already at work.
+            from trafficsigns import shards
+
+            count = shards.write(job.archive, parts, len(members), split, folders[split], job.instance)
             logger.info("%s: %d of %d images, %.1f s", split, count, len(members), time.monotonic() - started)
-        (folders["train"] / "labels.json").write_text(json.dumps(CLASS_NAMES, indent=1))
-        # Named, because where no image can be decoded, no row has them all.
-        table = pd.DataFrame(rows, columns=manifest.COLUMNS).sort_values("file", ignore_index=True)
-        table.to_parquet(folders[MANIFEST] / manifest.FILE, index=False)
 
 
-def _divide(annotations: list[Annotation], validation_fraction: float, seed: int) -> dict[str, list[Annotation]]:
-    validating = validation_tracks(annotations, validation_fraction, seed)
-    by_split: dict[str, list[Annotation]] = {split: [] for split in SPLITS}
-    for annotation in annotations:
-        by_split["validation" if annotation.track in validating else annotation.split].append(annotation)
-    return by_split
+def _share(job: Job, members: pa.Table, split: str) -> pa.Table:
+    """Return a split's images in seeded order, those that this machine has to work on.
+
+    A fixed, thorough shuffle here lets training get by with a small shuffle buffer.
+    """
+    order: npt.NDArray[np.int64] = np.random.default_rng([job.shares.seed, SPLITS.index(split)]).permutation(
+        len(members)
+    )
+    shuffled = members.take(order)
+    if job.instance.count == 1:
+        return shuffled
+    if isinstance(job.archive, ListedArchive):
+        return shuffled.filter(pc.is_in(shuffled["file"], value_set=pa.array(job.archive.images(), pa.string())))
+    return shuffled.take(np.arange(job.instance.number, len(members), job.instance.count))
+
+
+def _looked_at(
+    hands: Crew, members: pa.Table, as_png: bool, writer: book.Writer
+) -> Iterator[tuple[pa.Table, Sequence[pictures.Picture]]]:
+    """Have the members looked at, enter them into the manifest, and pass them on; work begins with the call.
+
+    An image that cannot be decoded gets a row that says so: validation, not this step, decides that such a set must not
+    be trained on, because only there all offenders are known.
+    """
+    tasks = [(members["file"].slice(start, crew.CHUNK), as_png) for start in range(0, len(members), crew.CHUNK)]
+    looks = hands.map(pictures.look, ((files.to_pylist(), png) for files, png in tasks))
+
+    def entered() -> Iterator[tuple[pa.Table, Sequence[pictures.Picture]]]:
+        for number, found in enumerate(looks):
+            rows = book.rows(members.slice(number * crew.CHUNK, crew.CHUNK), found)
+            writer.add(rows)
+            yield rows, found
+
+    return entered()
 
 
 @contextmanager
@@ -124,6 +181,7 @@ def _replacing(output_dir: Path) -> Iterator[dict[str, Path]]:
     """Yield a passing folder for each output; their files take the outputs' places if nothing is raised.
 
     Each lies inside the output it stands for: a job's outputs may be mounts, and nothing is renamed across mounts.
+    Raises ``StepError`` for a disk that is full.
     """
     passing = {name: output_dir / name / ".partial" for name in (*SPLITS, MANIFEST)}
     try:
@@ -133,95 +191,18 @@ def _replacing(output_dir: Path) -> Iterator[dict[str, Path]]:
         yield passing
         for folder in passing.values():
             # An earlier run may have left more shards than this one wrote.
-            for shard in folder.parent.glob("*.tfrecord"):
-                shard.unlink()
+            for pattern in ("*.tfrecord", manifest.PARTS):
+                for stale in folder.parent.glob(pattern):
+                    stale.unlink()
             for file in folder.iterdir():
                 file.replace(folder.parent / file.name)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise StepError(f"{output_dir} cannot be written: {error.strerror or error}") from error
     finally:
         for folder in passing.values():
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _records(
-    archive: Archive, annotations: list[Annotation], split: str, seed: int, rows: list[Row]
-) -> Iterator[bytes]:
-    """Yield a split's records in seeded order, and add each image's row to ``rows``.
-
-    An image that cannot be decoded gets a row that says so and no record: validation, not this step, decides that such
-    a set must not be trained on, because only there all offenders are known.
-    """
-    resize = tf.function(images.resize, [tf.TensorSpec((None, None, 3), tf.uint8)])
-    # A fixed, thorough shuffle here lets training get by with a small shuffle buffer.
-    for index in np.random.default_rng([seed, SPLITS.index(split)]).permutation(len(annotations)):
-        annotation = annotations[index]
-        encoded = archive.read(annotation.file)
-        try:
-            image = _decode(encoded)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            unknown = hashlib.sha256(encoded).hexdigest()
-            rows.append({**_annotated(annotation, split), "content": unknown, "error": _reason(error)})
-            continue
-        pixels = image.tobytes()
-        rows.append({**_annotated(annotation, split), **_measured(image, pixels), "error": None})
-        if split == "test":
-            stored = _png(image)
-        elif image.size == (images.SIDE, images.SIDE):
-            # Resizing would change nothing, and costs more than all the rest.
-            stored = pixels
-        else:
-            stored = resize(np.asarray(image)).numpy().tobytes()
-        yield records.example(stored, annotation.class_id, annotation.track, annotation.file)
-
-
-def _decode(encoded: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-        return image.convert("RGB")
-
-
-def _reason(error: Exception) -> str:
-    # Pillow names the buffer that it was given by its address in memory, which differs from run to run.
-    return f"{type(error).__name__}: {str(error).partition(' <_io')[0]}"
-
-
-def _png(image: Image.Image) -> bytes:
-    # No TensorFlow operation decodes PPM; PNG keeps every pixel.
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def _annotated(annotation: Annotation, split: str) -> Row:
-    left, top, right, bottom = annotation.roi
-    return {
-        "file": annotation.file,
-        "split": split,
-        "class_id": annotation.class_id,
-        "track": annotation.track,
-        "width": annotation.width,
-        "height": annotation.height,
-        "roi_left": left,
-        "roi_top": top,
-        "roi_right": right,
-        "roi_bottom": bottom,
-    }
-
-
-def _measured(image: Image.Image, pixels: bytes) -> Row:
-    """Describe an RGB image and its raw pixels.
-
-    ``brightness`` and ``contrast`` are mean and standard deviation of its luma (ITU-R BT.601, in 256 levels), from 0 to
-    1. They come from sums of whole numbers, in which no library's order of summing shows.
-    """
-    luma = np.frombuffer(image.convert("L").tobytes(), np.uint8).astype(np.int64)
-    size, total, squares = len(luma), int(luma.sum()), int(luma @ luma)
-    return {
-        "pixel_width": image.width,
-        "pixel_height": image.height,
-        "brightness": total / size / 255,
-        "contrast": math.sqrt(size * squares - total**2) / size / 255,
-        # Of the pixels, not of the file: two files may hold the same picture in different wrappings.
-        "content": hashlib.sha256(pixels).hexdigest(),
-    }
 
 
 if __name__ == "__main__":

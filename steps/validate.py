@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Hold a manifest against the data expectations, before any training is paid for.
 
-Reads manifest.parquet as steps/preprocess.py writes it and writes, below the output folder:
+Reads the manifest's parts and dataset.json as steps/preprocess.py writes them and writes, below the output folder:
 
   validation.json   what was expected and not met, with the first offending files
   docs/             Great Expectations' data docs: open index.html
@@ -26,11 +26,11 @@ from typing import Any
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
 import pandas as pd
-import pyarrow
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from trafficsigns import failures, manifest
-from trafficsigns.classes import CLASS_NAMES
-from trafficsigns.expectations import Finding, validate
+from trafficsigns.expectations import Declared, Finding, validate
 from trafficsigns.failures import StepError
 
 logger = logging.getLogger("validate")
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     # Great Expectations reports its own progress at this level, which drowns ours.
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
-    return failures.run(lambda: check(arguments.manifest_dir, arguments.output_dir))
+    return failures.run(lambda: check(arguments.manifest_dir, arguments.output_dir, arguments.declared_images))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         "--manifest-dir",
         type=Path,
         default=Path("/opt/ml/processing/input/manifest"),
-        help="folder with manifest.parquet (default: %(default)s)",
+        help="folder with the manifest (default: %(default)s)",
     )
     parser.add_argument(
         "--output-dir",
@@ -59,18 +59,38 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("/opt/ml/processing/output/validation"),
         help="folder for what is written (default: %(default)s)",
     )
+    parser.add_argument(
+        "--declared-images",
+        type=int,
+        default=0,
+        help="how many images the set has to have; 0: nobody said (default: %(default)s)",
+    )
     return parser
 
 
-def check(manifest_dir: Path, output_dir: Path) -> None:
+def check(manifest_dir: Path, output_dir: Path, declared_images: int = 0) -> None:
     """Validate the manifest and write the outcome.
 
-    Raises ``StepError`` when the manifest cannot be read or a critical expectation is not met; the outcome is written
-    in the second case too.
+    Raises ``StepError`` when the manifest cannot be read, lacks a part, or a critical expectation is not met; the
+    outcome is written in the last case too.
     """
-    rows = _read(manifest_dir / manifest.FILE)
+    if declared_images < 0:
+        raise StepError(f"--declared-images is {declared_images}: expected 0 or more")
+    notes = _notes(manifest_dir / manifest.NOTES)
+    rows = _read(manifest_dir, notes["images"])
+    try:
+        _judge(rows, notes, output_dir, declared_images)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # A full disk does not say which file it had no place for.
+        raise StepError(f"{output_dir} cannot be written: {error.strerror or error}") from error
+
+
+def _judge(rows: pd.DataFrame, notes: dict[str, Any], output_dir: Path, declared_images: int) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
-    findings = validate(rows, len(CLASS_NAMES), str(output_dir / "docs"))
+    declared = Declared(len(notes["class_names"]), declared_images or None)
+    findings = [*validate(rows, declared, str(output_dir / "docs")), *_strangers(notes)]
     critical = [finding for finding in findings if finding.severity == "critical"]
     outcome = {"success": not critical, "images": len(rows), "findings": [asdict(finding) for finding in findings]}
     _write(output_dir / "validation.json", outcome)
@@ -84,17 +104,49 @@ def check(manifest_dir: Path, output_dir: Path) -> None:
     logger.info("%d images meet the expectations, %d warnings", len(rows), len(findings))
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _notes(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise StepError(f"{path} does not exist: expected the manifest that steps/preprocess.py writes")
     try:
-        rows = pd.read_parquet(path)
-    except (pyarrow.ArrowException, ValueError, OSError) as error:
-        raise StepError(f"{path} is not a whole Parquet file ({error}): run steps/preprocess.py again") from error
-    missing = [column for column in manifest.COLUMNS if column not in rows]
-    if missing:
-        raise StepError(f"{path} lacks the columns {', '.join(missing)}: was it written by steps/preprocess.py?")
+        notes = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            "class_names": list(notes["class_names"]),
+            "images": int(notes["images"]),
+            "unlisted": int(notes["unlisted"]),
+            "first_unlisted": [str(name) for name in notes["first_unlisted"]],
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise StepError(f"{path} is not what steps/preprocess.py writes ({error!r}): run it again") from error
+
+
+def _read(folder: Path, expected: int) -> pd.DataFrame:
+    """Read all machines' parts, ordered by file, as one machine's would be."""
+    parts = sorted(folder.glob(manifest.PARTS))
+    if not parts:
+        raise StepError(f"{folder} holds no {manifest.PARTS}: expected the manifest that steps/preprocess.py writes")
+    table = pa.concat_tables([_part(path) for path in parts])
+    if len(table) != expected:
+        raise StepError(f"{folder} tells of {len(table)} images where the data set has {expected}: a part is missing")
+    rows: pd.DataFrame = table.sort_by([("file", "ascending"), ("row", "ascending")]).to_pandas()
     return rows
+
+
+def _part(path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise StepError(f"{path} is not a whole Parquet file ({error}): run steps/preprocess.py again") from error
+    if missing := [column for column in manifest.COLUMNS if column not in table.schema.names]:
+        raise StepError(f"{path} lacks the columns {', '.join(missing)}: was it written by steps/preprocess.py?")
+    return table.select(manifest.COLUMNS)
+
+
+def _strangers(notes: dict[str, Any]) -> list[Finding]:
+    """Report image files that lie in the data set and that no annotation lists."""
+    if not notes["unlisted"]:
+        return []
+    observed = f"{notes['unlisted']} files are not"
+    return [Finding("every image file is listed", "warning", observed, tuple(notes["first_unlisted"]))]
 
 
 def _summary(critical: Sequence[Finding]) -> str:
@@ -118,8 +170,11 @@ def baseline(rows: pd.DataFrame) -> dict[str, Any]:
 
 def _write(path: Path, content: Any) -> None:
     beside = path.with_suffix(".new")
-    beside.write_text(json.dumps(content, indent=1, allow_nan=False))
-    beside.rename(path)
+    try:
+        beside.write_text(json.dumps(content, indent=1, allow_nan=False))
+        beside.rename(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

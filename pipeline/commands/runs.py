@@ -30,7 +30,8 @@ from pipeline.commands.common import (
     say,
     told,
 )
-from pipeline.commands.views import ExecutionView, table
+from pipeline.commands.views import Downloads, ExecutionView, table
+from pipeline.datasets import OFFICIAL_IMAGES, Dataset
 from pipeline.executions import ExecutionError, Snapshot
 from pipeline.lifecycle import Outcome
 from pipeline.parameters import ParameterError, check
@@ -40,7 +41,7 @@ DataOption = Annotated[
     str,
     typer.Option(
         "--data",
-        help="`synthetic` (drawn here), `official` (GTSRB, downloaded), a folder with its zips, or an s3:// prefix.",
+        help="`synthetic` (drawn here), `official` (GTSRB, downloaded), a folder with a data set, or an s3:// prefix.",
     ),
 ]
 SetOption = Annotated[
@@ -80,10 +81,10 @@ def run(
     check(parameters)
     place = clouds.connect(cloud, settings, start=True, port=port)
     say(f"{_where(place)}; bucket {place.bucket}")
-    address = lifecycle.dataset(settings, place, data)
-    say(f"data set: {address}  ({time.monotonic() - begun:.0f} s)")
+    found = _dataset(settings, place, data)
+    say(f"data set: {found.address}  ({time.monotonic() - begun:.0f} s)")
     definitions.upsert(settings, place)
-    arn = lifecycle.start(settings, place, address, parameters)
+    arn = lifecycle.start(settings, place, found, parameters)
     say(f"pipeline {settings.training_pipeline} upserted and started  ({time.monotonic() - begun:.0f} s)")
     with ExecutionView(place, console) as view:
         snapshot = lifecycle.follow(place, arn, view)
@@ -92,12 +93,19 @@ def run(
     raise typer.Exit(_exit_code(snapshot))
 
 
+def _dataset(settings: Settings, place: Cloud, data: str) -> Dataset:
+    with Downloads(console) as downloads:
+        return lifecycle.dataset(settings, place, data, downloads)
+
+
 def _where(cloud: Cloud) -> str:
     return f"AWS, {cloud.region}" if cloud.kind == "aws" else "embedded SageMaker on this machine"
 
 
 def _presets(settings: Settings, data: str) -> dict[str, str]:
-    """Return what a run on the small synthetic set changes: shorter training, and a bound that few pictures allow."""
+    """Return what is known of a named set: how many images, or that it is small and trains shortly to a lower bound."""
+    if data == "official":
+        return {"DeclaredImages": str(OFFICIAL_IMAGES)}
     if data != "synthetic":
         return {}
     quick = settings.quickstart
@@ -205,7 +213,7 @@ def start(
     """Start the pipeline as it was upserted. The model waits for approval unless --set says otherwise."""
     settings = load(settings_file)
     place = clouds.connect(cloud, settings)
-    arn = lifecycle.start(settings, place, lifecycle.dataset(settings, place, data), _changes(changes))
+    arn = lifecycle.start(settings, place, _dataset(settings, place, data), _changes(changes))
     if json_:
         print_json({"PipelineExecutionArn": arn})
     else:

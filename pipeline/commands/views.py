@@ -8,6 +8,15 @@ from typing import Self
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from pipeline import executions
@@ -91,3 +100,29 @@ def duration(step: Step) -> str:
         return ""
     minutes, seconds = divmod(round(step.seconds), 60)
     return f"{minutes}:{seconds:02d}"
+
+
+class Downloads:
+    """Shows downloads as bars; use as a context and call it with a file's name, its bytes here, and all it has."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self._progress = Progress(*columns, TimeRemainingColumn(), console=console)
+        self._bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        """Begin to show; where nothing is downloaded, nothing is shown."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the last state standing."""
+        self._progress.stop()
+
+    def __call__(self, name: str, here: int, total: int | None) -> None:
+        """Show how far a file has come."""
+        if name not in self._bars:
+            self._progress.start()
+            self._bars[name] = self._progress.add_task(name, total=total)
+        self._progress.update(self._bars[name], completed=here, total=total)

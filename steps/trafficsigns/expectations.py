@@ -6,7 +6,7 @@ every rule is an expectation on a column and appears in the data docs as such.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,21 @@ warning reports and that must not stop a run.
 OFFENDERS = 10
 """How many offending files a finding lists."""
 
+FEWEST_IMAGES = 10
+"""Training images that a class should have; with fewer, nothing is learned about it."""
+
+SMALLEST_WEIGHT, LARGEST_WEIGHT = 0.05, 10.0
+"""Share of the training images that a class should have, as a multiple of an equal share; GTSRB has 0.23 to 2.5."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What is known of a set beyond its manifest."""
+
+    classes: int
+    images: int | None = None
+    """How many there have to be; None where nobody said."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -47,19 +62,30 @@ class Finding:
 
 
 def measure(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Add what needs the whole set: in how many splits each content and each track stands, and a track's classes."""
+    """Add what needs the whole set.
+
+    In how many splits each content and each group stands, how many classes each content and each track has, and of the
+    training images how many their class has, and how many times its equal share that is.
+    """
     measured = manifest.copy()
-    measured["content_splits"] = measured.groupby("content")["split"].transform("nunique")
+    contents = measured.groupby("content", sort=False)
+    measured["content_splits"] = contents["split"].transform("nunique")
+    measured["content_classes"] = contents["class_id"].transform("nunique")
     # An empty track means that the archive does not tell, not that all such images show one sign.
     tracks = measured["track"].where(measured["track"] != "", measured["file"])
-    measured["track_splits"] = measured.groupby(tracks)["split"].transform("nunique")
-    measured["track_classes"] = measured.groupby(tracks)["class_id"].transform("nunique")
+    measured["track_classes"] = measured.groupby(tracks, sort=False)["class_id"].transform("nunique")
+    groups = measured["group"].fillna(measured["file"])
+    measured["group_splits"] = measured.groupby(groups, sort=False)["split"].transform("nunique")
+    training = measured["class_id"].where(measured["split"] == "train")
+    measured["class_images"] = training.map(training.value_counts())
+    measured["class_weight"] = measured["class_images"] * (training.nunique() / max(1, training.count()))
     return measured
 
 
-def suite(classes: int) -> ExpectationSuite:
+def suite(declared: Declared) -> ExpectationSuite:
     """Build the suite for data with classes 0 to ``classes - 1``."""
-    return ExpectationSuite(name="traffic signs", expectations=[*_labels(classes), *_images(), *_separation()])
+    rules = [*_labels(declared.classes), *_counts(declared), *_images(), *_separation()]
+    return ExpectationSuite(name="traffic signs", expectations=rules)
 
 
 def _critical(expectation: Any, rule: str, **arguments: Any) -> Any:
@@ -93,6 +119,30 @@ def _labels(classes: int) -> list[Any]:
         ),
         _critical(gxe.ExpectColumnValuesToBeInSet, "a track shows one class", column="track_classes", value_set=[1]),
         _critical(gxe.ExpectColumnValuesToBeInSet, "splits are known", column="split", value_set=list(SPLITS)),
+    ]
+
+
+def _counts(declared: Declared) -> list[Any]:
+    total = [
+        _critical(gxe.ExpectTableRowCountToEqual, f"the set has the declared {count} images", value=count)
+        for count in (declared.images,)
+        if count is not None
+    ]
+    return [
+        *total,
+        _warning(
+            gxe.ExpectColumnValuesToBeBetween,
+            f"every class has {FEWEST_IMAGES} training images or more",
+            column="class_images",
+            min_value=FEWEST_IMAGES,
+        ),
+        _warning(
+            gxe.ExpectColumnValuesToBeBetween,
+            f"every class has {SMALLEST_WEIGHT} to {LARGEST_WEIGHT:.0f} times its equal share of training images",
+            column="class_weight",
+            min_value=SMALLEST_WEIGHT,
+            max_value=LARGEST_WEIGHT,
+        ),
     ]
 
 
@@ -151,7 +201,13 @@ def _separation() -> list[Any]:
     once = {"value_set": [1]}
     return [
         _critical(gxe.ExpectColumnValuesToBeUnique, "every file is listed once", column="file"),
-        _critical(gxe.ExpectColumnValuesToBeInSet, "no track stands in two splits", column="track_splits", **once),
+        _critical(
+            gxe.ExpectColumnValuesToBeInSet,
+            "no track, or group of images that look alike, stands in two splits",
+            column="group_splits",
+            **once,
+        ),
+        _critical(gxe.ExpectColumnValuesToBeInSet, "equal pictures have one class", column="content_classes", **once),
         _critical(
             gxe.ExpectColumnValuesToBeInSet,
             f"no content stands in two splits (for {TOLERATED_LEAK:.1%} of the images)",
@@ -164,7 +220,7 @@ def _separation() -> list[Any]:
     ]
 
 
-def validate(manifest: pd.DataFrame, classes: int, docs: str) -> list[Finding]:
+def validate(manifest: pd.DataFrame, declared: Declared, docs: str) -> list[Finding]:
     """Hold a manifest against the suite and write data docs below the folder ``docs``; returns what is not met."""
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
@@ -172,7 +228,7 @@ def validate(manifest: pd.DataFrame, classes: int, docs: str) -> list[Finding]:
     definition = gx.ValidationDefinition(
         name="traffic signs",
         data=batches.add_batch_definition_whole_dataframe("whole"),
-        suite=context.suites.add(suite(classes)),
+        suite=context.suites.add(suite(declared)),
     )
     context.validation_definitions.add(definition)
     site = {
@@ -181,7 +237,7 @@ def validate(manifest: pd.DataFrame, classes: int, docs: str) -> list[Finding]:
         "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": docs},
     }
     context.add_data_docs_site("docs", site)
-    format_: Any = {"result_format": "COMPLETE", "unexpected_index_column_names": ["file"]}
+    format_: Any = {"result_format": "COMPLETE", "unexpected_index_column_names": ["file", "row"]}
     checkpoint = gx.Checkpoint(
         name="traffic signs",
         validation_definitions=[definition],
@@ -199,10 +255,18 @@ def _finding(result: Any) -> Finding:
     files: Sequence[Any] = details.get("unexpected_index_list") or ()
     if "unexpected_count" in details:
         observed = f"{details['unexpected_count']} of {details['element_count']} images"
+    elif config.type == "expect_table_row_count_to_equal":
+        observed = f"{details['observed_value']} images"
     elif "missing_count" in details:
         listed = ", ".join(map(str, details["partial_missing_list"]))
         observed = f"{details['missing_count']} missing: {listed}"
     else:
         observed = str(result.exception_info)[:300]
-    offenders = tuple(str(entry["file"]) for entry in files[:OFFENDERS])
+    offenders = tuple(_offender(entry) for entry in files[:OFFENDERS])
     return Finding(config.meta["rule"], config.severity.value, observed, offenders)
+
+
+def _offender(entry: Mapping[str, Any]) -> str:
+    """Name an image, with the line of the table that lists it, where there is one."""
+    row = entry["row"]
+    return str(entry["file"]) if pd.isna(row) else f"{entry['file']} (row {int(row)})"

@@ -10,13 +10,13 @@ feature       content
 ``label``     int64, the class identifier
 ``track``     bytes, the physical sign that the frame shows (empty: unknown)
 ``name``      bytes, the file's name inside the archive
+``roi``       float [4], the sign's left, top, right and bottom as shares of the image
 ============  =====================================================================
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -25,7 +25,10 @@ from trafficsigns.failures import StepError
 from trafficsigns.images import SIDE
 
 SHARD_SIZE = 4096
-"""Records in one shard; the last one of a split holds the rest."""
+"""Records that a shard holds at most; the shards of a split differ by one at most."""
+
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+"""The region of interest of an image that is all sign, or of which nothing is known."""
 
 _FEATURES = {
     "image": tf.io.FixedLenFeature([], tf.string),
@@ -34,40 +37,53 @@ _FEATURES = {
 }
 
 
-def example(image: bytes, label: int, track: str, name: str) -> bytes:
-    """Serialise one record; ``image`` is raw pixels or a PNG file, as the table above says."""
+class Serializer:
+    """Turns images into records. One message serves them all: building one anew for each takes three times as long."""
 
-    def text(value: bytes) -> tf.train.Feature:
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    def __init__(self) -> None:
+        self._message = tf.train.Example()
+        features = self._message.features.feature
+        self._text = {name: features[name].bytes_list.value for name in ("image", "track", "name")}
+        self._label, self._roi = features["label"].int64_list.value, features["roi"].float_list.value
+        for values in self._text.values():
+            values.append(b"")
+        self._label.append(0)
 
-    features = {
-        "image": text(image),
-        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
-        "track": text(track.encode()),
-        "name": text(name.encode()),
-    }
-    message = tf.train.Example(features=tf.train.Features(feature=features))
-    # Protocol buffers keep maps in no fixed order unless asked; the same images must give the same bytes.
-    serialized: bytes = message.SerializeToString(deterministic=True)
-    return serialized
+    def __call__(self, image: bytes, label: int, track: str, name: str, roi: Sequence[float] = WHOLE) -> bytes:
+        """Serialise one record; ``image`` is raw pixels or a PNG file, as the table above says."""
+        self._text["image"][0], self._text["track"][0], self._text["name"][0] = image, track.encode(), name.encode()
+        self._label[0] = label
+        self._roi[:] = roi
+        # Protocol buffers keep maps in no fixed order unless asked; the same images must give the same bytes.
+        serialized: bytes = self._message.SerializeToString(deterministic=True)
+        return serialized
 
 
-def write(records: Iterable[bytes], directory: Path) -> int:
-    """Write serialised records as shards ``00000.tfrecord``, ``00001.tfrecord``, ... and return how many records.
+def example(image: bytes, label: int, track: str, name: str, roi: Sequence[float] = WHOLE) -> bytes:
+    """Serialise a single record."""
+    return Serializer()(image, label, track, name, roi)
 
-    Raises ``StepError`` when the folder cannot be written.
+
+def sizes(images: int) -> list[int]:
+    """Say how many images go into each shard: as even as can be, none above ``SHARD_SIZE``."""
+    count = -(-images // SHARD_SIZE)
+    return [images // count + (number < images % count) for number in range(count)]
+
+
+def write(records: Iterable[bytes], directory: Path, number: int = 0) -> int:
+    """Write serialised records as the shard of a number, ``00000.tfrecord``, and return how many there were.
+
+    Raises ``StepError`` when it cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    remaining, count = iter(records), 0
-    while (first := next(remaining, None)) is not None:
-        path = directory / f"{count // SHARD_SIZE:05d}.tfrecord"
-        try:
-            with tf.io.TFRecordWriter(str(path)) as writer:
-                for record in itertools.chain([first], itertools.islice(remaining, SHARD_SIZE - 1)):
-                    writer.write(record)
-                    count += 1
-        except tf.errors.OpError as error:
-            raise StepError(f"{path} cannot be written: {error.message or type(error).__name__}") from error
+    path, count = directory / f"{number:05d}.tfrecord", 0
+    try:
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for record in records:
+                writer.write(record)
+                count += 1
+    except tf.errors.OpError as error:
+        raise StepError(f"{path} cannot be written: {error.message or type(error).__name__}") from error
     return count
 
 

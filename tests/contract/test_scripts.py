@@ -37,7 +37,7 @@ def _number_or_pair(value):
     joined = value.get("Std:Join", {})
     if joined.get("On") == "=":
         return "key=value"
-    return "1" if re.search("Seed|Epochs|BatchSize|Patience", str(value)) else "0.5"
+    return "1" if re.search("Seed|Epochs|BatchSize|Patience|Images", str(value)) else "0.5"
 
 
 @pytest.mark.parametrize("name", ["Preprocess", "ValidateData", "Evaluate", "DeployEndpoint"])
@@ -92,6 +92,8 @@ def test_run_by_hand_a_script_does_what_the_pipeline_would():
     folders = ["--train-dir", "t", "--validation-dir", "v", "--model-dir", "m"]
     train = importlib.import_module("train")._parser().parse_args(folders)
     preprocess = importlib.import_module("preprocess")._parser().parse_args([])
-    assert (preprocess.validation_fraction, preprocess.seed) == (loaded.data.validation_fraction, loaded.data.seed)
+    validate = importlib.import_module("validate")._parser().parse_args([])
+    given = {**vars(preprocess), **vars(validate)}
+    assert {name: given[name] for name in vars(loaded.data)} == vars(loaded.data)
     assert train.seed == loaded.data.seed
     assert {name: getattr(train, name) for name in vars(loaded.training)} == vars(loaded.training)

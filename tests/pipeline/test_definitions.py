@@ -77,6 +77,17 @@ def test_every_parameter_has_an_effect(definition):
     assert {name for name in declared if f'"Parameters.{name}"' not in text} == set()
 
 
+def test_preprocessing_is_shared_by_as_many_machines_as_are_asked_for(definition):
+    """Listings and archives go to each machine, pictures by shares; what sees the whole set runs on one."""
+    steps = {step["Name"]: step["Arguments"] for step in flatten(definition["Steps"]) if step["Type"] == "Processing"}
+    counts = {name: step["ProcessingResources"]["ClusterConfig"]["InstanceCount"] for name, step in steps.items()}
+    many = {"Get": "Parameters.ProcessingInstanceCount"}
+    assert counts == {"Preprocess": many, "ValidateData": 1, "Evaluate": 1, "DeployEndpoint": 1}
+    inputs = steps["Preprocess"]["ProcessingInputs"]
+    spread = {given["InputName"]: given["S3Input"]["S3DataDistributionType"] for given in inputs}
+    assert spread == {"code": "FullyReplicated", "archive": "FullyReplicated", "images": "ShardedByS3Key"}
+
+
 def test_names_that_change_from_run_to_run_do_not_stand_in_it(text):
     assert "2026" not in text.replace("Version", "")
     assert str(ROOT) not in text

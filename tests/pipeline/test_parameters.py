@@ -12,6 +12,9 @@ LOADED = settings.load()
     ("name", "good", "bad"),
     [
         ("ValidationFraction", "0.5", "1"),
+        ("TestFraction", "0.2", "0"),
+        ("DeclaredImages", "0", "-1"),
+        ("ProcessingInstanceCount", "3", "0"),
         ("Seed", "-3", "1.5"),
         ("Preset", "lenet5", "LeNet5"),
         ("Epochs", "0", "-1"),

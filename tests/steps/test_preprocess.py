@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from layouts import folders, write
 from official import TEST, TRAIN, ppm
 from PIL import Image
 
+import describe
 import preprocess
-from trafficsigns import images, records
+from trafficsigns import crew, images, instances, pictures, records
 from trafficsigns.sources import open_archive
 
 SPLITS = ("train", "validation", "test")
@@ -26,7 +28,8 @@ def digests(folder) -> dict[str, str]:
 
 
 def manifest(output) -> pd.DataFrame:
-    return pd.read_parquet(output / "manifest" / "manifest.parquet")
+    parts = [pd.read_parquet(path) for path in sorted((output / "manifest").glob("*.parquet"))]
+    return pd.concat(parts).sort_values("file", ignore_index=True)
 
 
 def refused(capsys, archive, output, *options: str) -> str:
@@ -52,7 +55,8 @@ def test_the_outputs_are_the_documented_ones(prepared):
         "train/labels.json",
         "validation/00000.tfrecord",
         "test/00000.tfrecord",
-        "manifest/manifest.parquet",
+        "manifest/manifest-00000.parquet",
+        "manifest/dataset.json",
     }
     labels = json.loads((prepared / "train" / "labels.json").read_text())
     assert (len(labels), labels[14]) == (43, "Stop")
@@ -61,6 +65,123 @@ def test_the_outputs_are_the_documented_ones(prepared):
 def test_the_same_archive_and_seed_give_the_same_bytes(prepared, synthetic, tmp_path):
     run(synthetic, tmp_path)
     assert digests(tmp_path) == digests(prepared)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_the_number_of_workers_does_not_show(workers, prepared, synthetic, tmp_path, monkeypatch):
+    monkeypatch.setattr(crew, "_FEW", 10)
+    # Small enough that tasks and shards are many, and that they do not end together.
+    monkeypatch.setattr(crew, "CHUNK", 7)
+    assert run(synthetic, tmp_path, "--workers", str(workers)) == 0
+    assert digests(tmp_path) == digests(prepared)
+
+
+def test_a_few_images_get_one_process_and_many_get_what_there_is():
+    assert [crew.size(images, 8) for images in (0, 1, 4096, 4097, 10**9)] == [1, 1, 1, 2, 8]
+
+
+def instance(folder, archive, number: int, count: int, *options: str):
+    """Run as one machine of several and return its output."""
+    config = folder / f"resourceconfig-{number}.json"
+    hosts = [f"algo-{each + 1}" for each in range(count)]
+    config.write_text(json.dumps({"current_host": hosts[number], "hosts": hosts}))
+    output = folder / f"output-{number}"
+    assert run(archive, output, "--resource-config", str(config), *options) == 0
+    return output
+
+
+def together(outputs, target):
+    """Put the machines' outputs into one folder, as S3 does; no file may have two writers but those that all write."""
+    for output in outputs:
+        for path in (each for each in output.rglob("*") if each.is_file()):
+            copy = target / path.relative_to(output)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            assert not copy.exists() or (copy.suffix == ".json" and copy.read_bytes() == path.read_bytes())
+            copy.write_bytes(path.read_bytes())
+    return target
+
+
+def record_names(output, split: str) -> list[str]:
+    raw = tf.data.TFRecordDataset(records.shards(output / split)).as_numpy_iterator()
+    return [tf.train.Example.FromString(each).features.feature["name"].bytes_list.value[0].decode() for each in raw]
+
+
+def test_three_machines_tell_and_record_together_what_one_does(prepared, synthetic, tmp_path):
+    outputs = [instance(tmp_path, synthetic, number, 3) for number in range(3)]
+    pd.testing.assert_frame_equal(manifest(together(outputs, tmp_path / "all")), manifest(prepared))
+    for split in SPLITS:
+        alone = record_names(prepared, split)
+        shares = [record_names(output, split) for output in outputs]
+        assert sorted(name for share in shares for name in share) == sorted(alone)
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_machines_share_a_folder_by_what_each_is_given(synthetic, tmp_path):
+    """A listed folder: every machine has the listing, and every third picture."""
+    pictures = write(tmp_path / "pictures", folders(images=12, size=33))
+    assert describe.main(["--input-dir", str(pictures), "--output-dir", str(tmp_path / "listing")]) == 0
+    alone = tmp_path / "alone"
+    assert run(pictures, alone) == 0
+    names = sorted(path.relative_to(pictures) for path in pictures.rglob("*.png"))
+    outputs = []
+    for number in range(3):
+        share = tmp_path / f"share-{number}"
+        write(share, {str(name): (pictures / name).read_bytes() for name in names[number::3]})
+        outputs.append(instance(tmp_path, tmp_path / "listing", number, 3, "--images-dir", str(share)))
+    pd.testing.assert_frame_equal(manifest(together(outputs, tmp_path / "all")), manifest(alone))
+    for split in SPLITS:
+        assert sorted(record_names(tmp_path / "all", split)) == sorted(record_names(alone, split))
+
+
+def test_several_machines_refuse_a_listing_without_groups(tmp_path, capsys):
+    pictures = write(tmp_path / "pictures", folders())
+    assert describe.main(["--input-dir", str(pictures), "--output-dir", str(tmp_path / "listing")]) == 0
+    path = tmp_path / "listing" / "listing.parquet"
+    pd.read_parquet(path).assign(group=None).to_parquet(path)
+    config = tmp_path / "resourceconfig.json"
+    config.write_text(json.dumps({"current_host": "algo-2", "hosts": ["algo-1", "algo-2"]}))
+    options = ["--images-dir", str(pictures), "--resource-config", str(config)]
+    assert "write the listing with steps/describe.py" in refused(
+        capsys, tmp_path / "listing", tmp_path / "out", *options
+    )
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"hosts": ["a"]}', '{"hosts": ["a"], "current_host": "b"}'])
+def test_a_resource_configuration_that_does_not_tell_is_refused(content, synthetic, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(content)
+    error = refused(capsys, synthetic, tmp_path / "out", "--resource-config", str(tmp_path / "config.json"))
+    assert "config.json does not tell which machine this is" in error
+
+
+def test_hosts_are_counted_and_not_spelt(tmp_path):
+    hosts = [f"algo-{number}" for number in range(1, 13)]
+    (tmp_path / "config.json").write_text(json.dumps({"hosts": sorted(hosts), "current_host": "algo-10"}))
+    assert instances.own(tmp_path / "config.json") == instances.Instance(9, 12)
+    assert instances.own(tmp_path / "absent.json") == instances.Instance(0, 1)
+
+
+def test_a_region_of_interest_is_scaled_with_the_pixels(few, tmp_path):
+    """Original pixels, and the same set with pixels already resized: the annotations describe the originals."""
+    files = few(classes=1, tracks=2, frames=1, size=(50, 80))
+    run(files.zip(tmp_path / "original"), tmp_path / "a")
+    for members in (files.train, files.test):
+        for name in (each for each in members if each.endswith(".ppm")):
+            with Image.open(io.BytesIO(members[name])) as image:
+                members[name] = ppm(np.asarray(image.resize((32, 32))))
+    run(files.zip(tmp_path / "resized"), tmp_path / "b")
+    for output in ("a", "b"):
+        raw = tf.data.TFRecordDataset(records.shards(tmp_path / output / "train")).as_numpy_iterator()
+        for record in raw:
+            roi = tf.train.Example.FromString(record).features.feature["roi"].float_list.value
+            assert list(roi) == pytest.approx([1 / 80, 2 / 50, 79 / 80, 48 / 50])
+
+
+def test_pictures_too_large_to_be_carried_come_out_the_same(few, tmp_path, monkeypatch):
+    folder = few(classes=2, size=(40, 50)).zip(tmp_path / "zips")
+    run(folder, tmp_path / "a")
+    monkeypatch.setattr(pictures, "_CARRIED", 100)
+    run(folder, tmp_path / "b")
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
 
 
 def test_another_seed_gives_another_split(prepared, synthetic, tmp_path):
@@ -195,12 +316,16 @@ def test_a_run_that_breaks_off_leaves_everything_as_it_was(earlier, few, tmp_pat
     output = tmp_path / "out"
     if earlier:
         run(few(classes=2).zip(tmp_path / "whole"), output)
-        assert len(digests(output)) == 5
-    files = few(classes=3)
-    # A test image: when it is found missing, the shards of both other splits are written.
-    del files.test[f"{TEST}/00002.ppm"]
-    error = refused(capsys, files.zip(tmp_path / "zips"), output)
-    assert f"does not hold {TEST}/00002.ppm, which its annotations list" in error
+        assert len(digests(output)) == 6
+    folder = few(classes=3).zip(tmp_path / "zips")
+    # A test image: when it is found damaged, the shards of both other splits are written.
+    path = folder / "GTSRB_Final_Test_Images.zip"
+    content = bytearray(path.read_bytes())
+    start = content.index(b"00002.ppm") + len("00002.ppm")
+    content[start : start + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    error = refused(capsys, folder, output)
+    assert f"{TEST}/00002.ppm cannot be read" in error
 
 
 @pytest.mark.parametrize("fraction", ["0", "1", "-0.2", "1.5", "nan"])

@@ -33,14 +33,21 @@ def test_the_same_record_gives_the_same_bytes():
     assert len({records.example(b"x" * 10, 1, "t", "n") for _ in range(50)}) == 1
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(3, [3]), (4, [4]), (5, [4, 1]), (8, [4, 4]), (0, [])])
-def test_shards_hold_no_more_than_their_size(count, sizes, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("count", "sizes"), [(3, [3]), (4, [4]), (5, [3, 2]), (8, [4, 4]), (9, [3, 3, 3]), (0, [])])
+def test_shards_are_even_and_hold_no_more_than_their_size(count, sizes, monkeypatch):
     monkeypatch.setattr(records, "SHARD_SIZE", 4)
-    examples = (records.example(b"x", label, "", str(label)) for label in range(count))
-    assert records.write(examples, tmp_path) == count
-    shards = sorted(tmp_path.iterdir())
-    assert [path.name for path in shards] == [f"{number:05d}.tfrecord" for number in range(len(sizes))]
-    assert [len(list(tf.data.TFRecordDataset(str(path)))) for path in shards] == sizes
+    assert records.sizes(count) == sizes
+
+
+def test_a_serializer_keeps_nothing_of_the_record_before():
+    serializer = records.Serializer()
+    serializer(b"long before", 7, "7/00001", "another", (0.1, 0.2, 0.3, 0.4))
+    assert serializer(b"x", 1, "", "n") == records.example(b"x", 1, "", "n")
+
+
+def test_the_region_of_interest_is_kept():
+    parsed = tf.train.Example.FromString(records.example(b"x", 1, "", "n", (0.25, 0.5, 0.75, 1)))
+    assert list(parsed.features.feature["roi"].float_list.value) == [0.25, 0.5, 0.75, 1]
 
 
 def test_a_folder_without_shards_is_named(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import shutil
 from urllib.parse import quote
 
 import pandas as pd
@@ -46,7 +47,7 @@ def test_the_documents_show_the_suite_and_its_results(prepared, tmp_path):
 def test_the_baseline_describes_the_training_images_only(prepared, tmp_path):
     run(prepared, tmp_path)
     baseline = json.loads((tmp_path / "baseline.json").read_text())
-    manifest = pd.read_parquet(prepared / "manifest" / "manifest.parquet")
+    manifest = pd.read_parquet(prepared / "manifest" / "manifest-00000.parquet")
     train = manifest[manifest["split"] == "train"]
     assert baseline["images"] == len(train) == 43 * 4
     assert baseline["class_shares"] == {str(class_id): pytest.approx(1 / 43) for class_id in range(43)}
@@ -57,7 +58,7 @@ def test_the_baseline_describes_the_training_images_only(prepared, tmp_path):
 
 def test_the_known_duplicates_of_the_real_set_are_reported_and_do_not_stop_it(real, tmp_path):
     prepare(real, tmp_path / "prepared")
-    manifest = pd.read_parquet(tmp_path / "prepared" / "manifest" / "manifest.parquet")
+    manifest = pd.read_parquet(tmp_path / "prepared" / "manifest" / "manifest-00000.parquet")
     # The tolerance is a share of the whole set, of which this is a part.
     assert len(manifest) > 4000
     shared = manifest[manifest["split"] == "test"].merge(manifest[manifest["track"] == "14/00023"], on="content")
@@ -108,36 +109,39 @@ def test_a_set_without_one_readable_image_stops_the_run(few, tmp_path, capsys):
 
 
 def test_warnings_do_not_stop_the_run(prepared, tmp_path, caplog):
-    manifest = pd.read_parquet(prepared / "manifest" / "manifest.parquet")
+    manifest = pd.read_parquet(prepared / "manifest" / "manifest-00000.parquet")
     manifest.loc[0, "brightness"] = 0.001
-    (tmp_path / "manifest").mkdir()
-    manifest.to_parquet(tmp_path / "manifest" / "manifest.parquet")
+    shutil.copytree(prepared / "manifest", tmp_path / "manifest")
+    manifest.to_parquet(tmp_path / "manifest" / "manifest-00000.parquet")
     with caplog.at_level("INFO"):
         assert run(tmp_path, tmp_path / "out") == 0
-    (finding,) = outcome(tmp_path / "out")["findings"]
-    assert (finding["severity"], finding["offenders"]) == ("warning", [manifest.loc[0, "file"]])
+    # The small set has few images a class, too.
+    few, finding = outcome(tmp_path / "out")["findings"]
+    assert few["rule"] == "every class has 10 training images or more"
+    assert (finding["severity"], finding["offenders"]) == (
+        "warning",
+        [f"{manifest.loc[0, 'file']} (row {manifest.loc[0, 'row']})"],
+    )
     assert "warning: images are neither black nor white" in caplog.text
 
 
-def broken_manifest(kind: str, prepared) -> bytes | None:
-    content = (prepared / "manifest" / "manifest.parquet").read_bytes()
-    return {"missing": None, "empty": b"", "truncated": content[:-100], "other": b"x" * 500}[kind]
+def broken_manifest(kind: str, prepared) -> bytes:
+    content = (prepared / "manifest" / "manifest-00000.parquet").read_bytes()
+    return {"empty": b"", "truncated": content[:-100], "other": b"x" * 500}[kind]
 
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("missing", "does not exist: expected the manifest that steps/preprocess.py writes"),
         ("empty", "is not a whole Parquet file"),
         ("truncated", "is not a whole Parquet file"),
         ("other", "is not a whole Parquet file"),
     ],
 )
 def test_a_manifest_that_cannot_be_read_is_one_line(kind, reason, prepared, tmp_path, capsys):
-    path = tmp_path / "manifest" / "manifest.parquet"
-    path.parent.mkdir()
-    if (content := broken_manifest(kind, prepared)) is not None:
-        path.write_bytes(content)
+    path = tmp_path / "manifest" / "manifest-00000.parquet"
+    shutil.copytree(prepared / "manifest", path.parent)
+    path.write_bytes(broken_manifest(kind, prepared))
     assert run(tmp_path, tmp_path / "out") == 1
     error = capsys.readouterr().err
     assert error.startswith(f"{path} {reason}")
@@ -145,8 +149,50 @@ def test_a_manifest_that_cannot_be_read_is_one_line(kind, reason, prepared, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_a_manifest_with_other_columns_names_the_missing_ones(tmp_path, capsys):
-    (tmp_path / "manifest").mkdir()
-    pd.DataFrame({"file": ["a"], "label": [1]}).to_parquet(tmp_path / "manifest" / "manifest.parquet")
+@pytest.mark.parametrize("name", ["manifest-00000.parquet", "dataset.json"])
+def test_a_manifest_that_is_not_there_is_named(name, prepared, tmp_path, capsys):
+    shutil.copytree(prepared / "manifest", tmp_path / "manifest")
+    (tmp_path / "manifest" / name).unlink()
     assert run(tmp_path, tmp_path / "out") == 1
-    assert "lacks the columns split, class_id, track" in capsys.readouterr().err
+    assert "expected the manifest that steps/preprocess.py writes" in capsys.readouterr().err
+
+
+def test_a_part_that_is_missing_is_not_taken_for_a_small_set(prepared, tmp_path, capsys):
+    shutil.copytree(prepared / "manifest", tmp_path / "manifest")
+    path = tmp_path / "manifest" / "manifest-00000.parquet"
+    pd.read_parquet(path).iloc[:-5].to_parquet(path)
+    assert run(tmp_path, tmp_path / "out") == 1
+    assert "tells of 339 images where the data set has 344: a part is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"class_names": 3}', '{"class_names": [], "images": "many"}'])
+def test_notes_that_say_something_else_are_refused(content, prepared, tmp_path, capsys):
+    shutil.copytree(prepared / "manifest", tmp_path / "manifest")
+    (tmp_path / "manifest" / "dataset.json").write_text(content)
+    assert run(tmp_path, tmp_path / "out") == 1
+    assert "dataset.json is not what steps/preprocess.py writes" in capsys.readouterr().err
+
+
+def test_a_declared_number_of_images_is_required(prepared, tmp_path, capsys):
+    words = ["--manifest-dir", str(prepared / "manifest"), "--output-dir", str(tmp_path), "--declared-images"]
+    assert validate.main([*words, "344"]) == 0
+    assert validate.main([*words, "345"]) == 1
+    assert "the set has the declared 345 images (344 images)" in capsys.readouterr().err
+    assert validate.main([*words, "-1"]) == 1
+
+
+def test_files_that_no_table_lists_are_a_warning(few, tmp_path):
+    files = few(classes=43)
+    files.train[f"{TRAIN}/00001/00009_00000.ppm"] = b"whatever"
+    prepare(files.zip(tmp_path / "zips"), tmp_path / "prepared")
+    run(tmp_path / "prepared", tmp_path / "out")
+    found = {finding["rule"]: finding for finding in outcome(tmp_path / "out")["findings"]}
+    assert found["every image file is listed"]["offenders"] == [f"{TRAIN}/00001/00009_00000.ppm"]
+    assert found["every image file is listed"]["severity"] == "warning"
+
+
+def test_a_manifest_with_other_columns_names_the_missing_ones(prepared, tmp_path, capsys):
+    shutil.copytree(prepared / "manifest", tmp_path / "manifest")
+    pd.DataFrame({"file": ["a"], "label": [1]}).to_parquet(tmp_path / "manifest" / "manifest-00000.parquet")
+    assert run(tmp_path, tmp_path / "out") == 1
+    assert "lacks the columns row, split, class_id, track" in capsys.readouterr().err
