@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
-from pipeline import datasets, downloads, endpoints, executions, parameters
+from pipeline import datasets, downloads, endpoints, executions, parameters, registry
 from pipeline.clouds import Cloud
 from pipeline.settings import ROOT, Settings
 
@@ -60,9 +60,11 @@ def dataset(
 def start(settings: Settings, cloud: Cloud, data: datasets.Dataset, changes: Mapping[str, str]) -> str:
     """Start the training pipeline, as it was upserted, on a data set; returns the execution's ARN.
 
-    Raises ``ParameterError`` for changes that the settings would refuse, ``ExecutionError`` for what the cloud refuses.
+    The newest approved model is the champion that a new one is compared with. Raises ``ParameterError`` for changes
+    that the settings would refuse, ``ExecutionError`` for what the cloud refuses.
     """
-    values = {**data.parameters, "Commit": commit(), **changes}
+    champion = registry.newest_approved(cloud, settings.model_package_group)
+    values = {**data.parameters, "Commit": commit(), **({"Champion": champion.model} if champion else {}), **changes}
     parameters.check(values)
     return executions.start(cloud, settings.training_pipeline, values)
 

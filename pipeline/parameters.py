@@ -27,6 +27,10 @@ SETTINGS: Mapping[str, tuple[type, str]] = {
     "MinimumAccuracy": (Gate, "minimum_accuracy"),
     "MinimumClassRecall": (Gate, "minimum_class_recall"),
     "MaximumCalibrationError": (Gate, "maximum_calibration_error"),
+    "MinimumCorruptedAccuracy": (Gate, "minimum_corrupted_accuracy"),
+    "MaximumLatencyRatio": (Gate, "maximum_latency_ratio"),
+    "MaximumArchiveMegabytes": (Gate, "maximum_archive_megabytes"),
+    "ChampionSignificance": (Gate, "champion_significance"),
     "ProcessingInstanceType": (Instances, "processing"),
     "ProcessingInstanceCount": (Instances, "processing_count"),
     "TrainingInstanceType": (Instances, "training"),
@@ -39,6 +43,7 @@ APPROVALS = ("PendingManualApproval", "Approved")
 
 OTHERS: Mapping[str, Any] = {
     "InputData": str,
+    "Champion": str,
     "InputImages": str,
     "Commit": str,
     "ModelApprovalStatus": Literal[APPROVALS],

@@ -102,6 +102,10 @@ class Gate:
     minimum_accuracy: Share
     minimum_class_recall: Share
     maximum_calibration_error: Share
+    minimum_corrupted_accuracy: Share
+    maximum_latency_ratio: Annotated[float, Interval(gt=0, le=1000)]
+    maximum_archive_megabytes: Annotated[float, Interval(gt=0, le=5000)]
+    champion_significance: Share
 
 
 @dataclass(frozen=True, config=_strict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -31,6 +32,19 @@ REPORT = PropertyFile(name="EvaluationReport", output_name="evaluation", path="e
 CONTENT_TYPES = ["image/png", "image/jpeg", "application/x-npy", "application/json"]
 
 
+GATE = {
+    "MinimumAccuracy": ("accuracy_lower", "at_least", "accuracy (lower end)"),
+    "MinimumClassRecall": ("worst_class_recall", "at_least", "worst class recall"),
+    "MaximumCalibrationError": ("expected_calibration_error", "at_most", "calibration error"),
+    "MinimumCorruptedAccuracy": ("mean_corrupted_accuracy", "at_least", "accuracy on spoilt pictures"),
+    "MaximumLatencyRatio": ("latency_ratio", "at_most", "time beside LeNet-5's"),
+    "MaximumArchiveMegabytes": ("archive_megabytes", "at_most", "archive in MB"),
+    "ChampionSignificance": ("champion_p_value", "at_least", "chance to be no worse than the champion"),
+}
+"""The gate's bounds: parameter, metric in evaluation.json, comparison, words. ``steps/trafficsigns/gate.py`` has them
+too, since steps and pipeline import nothing of each other; a contract test holds the two together."""
+
+
 @dataclass(frozen=True)
 class Parameters:
     """The pipeline's parameters; their defaults come from the settings."""
@@ -47,9 +61,9 @@ class Parameters:
     learning_rate: ParameterFloat
     patience: ParameterInteger
     precision: ParameterString
-    minimum_accuracy: ParameterFloat
-    minimum_class_recall: ParameterFloat
-    maximum_calibration_error: ParameterFloat
+    champion: ParameterString
+    bounds: dict[str, ParameterFloat]
+    """The gate's, by name."""
     approval: ParameterString
     commit: ParameterString
     processing_instance: ParameterString
@@ -59,8 +73,8 @@ class Parameters:
     endpoint_instance: ParameterString
 
     @classmethod
-    def of(cls, settings: Settings, cloud: Cloud) -> Parameters:
-        """Declare them."""
+    def of(cls, settings: Settings, cloud: Cloud, no_champion: str) -> Parameters:
+        """Declare them; ``no_champion`` is the address that stands for none."""
 
         def text(name: str, **options: Any) -> ParameterString:
             return ParameterString(name, parameters.default(settings, name), **options)
@@ -84,9 +98,8 @@ class Parameters:
             learning_rate=number("LearningRate"),
             patience=whole("Patience"),
             precision=text("Precision", enum_values=list(get_args(Precision))),
-            minimum_accuracy=number("MinimumAccuracy"),
-            minimum_class_recall=number("MinimumClassRecall"),
-            maximum_calibration_error=number("MaximumCalibrationError"),
+            champion=ParameterString("Champion", no_champion),
+            bounds={name: number(name) for name in GATE},
             approval=ParameterString("ModelApprovalStatus", APPROVALS[0], enum_values=list(APPROVALS)),
             commit=ParameterString("Commit", "unknown"),
             processing_instance=text("ProcessingInstanceType"),
@@ -98,12 +111,16 @@ class Parameters:
 
     def all(self) -> list[Any]:
         """Return them in the order in which they are declared."""
-        return list(vars(self).values())
+        declared = {**vars(self), **self.bounds}
+        del declared["bounds"]
+        return list(declared.values())
 
 
 def build(workshop: Workshop) -> Pipeline:
     """Build the pipeline. Pure: the code that it refers to is staged in ``workshop.staging`` and sent nowhere."""
-    given = Parameters.of(workshop.settings, workshop.cloud)
+    # An S3 input cannot be empty: that there is no champion is a file too.
+    no_champion = workshop.staging.add("no-champion", {"none.json": b"{}"})
+    given = Parameters.of(workshop.settings, workshop.cloud, no_champion)
     preprocess = _preprocess(workshop, given)
     validate = _validate(workshop, given, preprocess)
     train = _train(workshop, given, preprocess, validate)
@@ -116,6 +133,11 @@ def build(workshop: Workshop) -> Pipeline:
         steps=[preprocess, validate, train, evaluate, gate],
         sagemaker_session=workshop.session,
     )
+
+
+def _option(name: str) -> str:
+    """Return the script's option for a parameter: ``minimum-accuracy`` for ``MinimumAccuracy``."""
+    return re.sub("(?<!^)(?=[A-Z])", "-", name).lower()
 
 
 def _address(step: ProcessingStep, output: str) -> Any:
@@ -190,12 +212,15 @@ def _evaluate(workshop: Workshop, given: Parameters, preprocess: ProcessingStep,
             "model-dir": f"{INPUT}/model",
             "test-dir": f"{INPUT}/test",
             "output-dir": f"{OUTPUT}/evaluation",
-            "minimum-accuracy": given.minimum_accuracy,
-            "minimum-class-recall": given.minimum_class_recall,
-            "maximum-calibration-error": given.maximum_calibration_error,
+            "champion-dir": f"{INPUT}/champion",
+            **{_option(name): bound for name, bound in given.bounds.items()},
             "lineage": [Join(on="=", values=[name, value]) for name, value in lineage.items()],
         },
-        inputs={"model": train.properties.ModelArtifacts.S3ModelArtifacts, "test": _address(preprocess, "test")},
+        inputs={
+            "model": train.properties.ModelArtifacts.S3ModelArtifacts,
+            "test": _address(preprocess, "test"),
+            "champion": given.champion,
+        },
         outputs=["evaluation"],
         instance_type=given.processing_instance,
     )
@@ -251,28 +276,19 @@ def _gate(given: Parameters, evaluate: ProcessingStep, passed: list[Any]) -> Con
     def metric(name: str) -> JsonGet:
         return JsonGet(step_name=evaluate.name, property_file=REPORT, json_path=f"metrics.{name}")
 
-    failed = FailStep(
-        name="QualityGateFailed",
-        error_message=Join(
-            on="",
-            values=[
-                "The model did not pass the quality gate: accuracy (lower end) ", metric("accuracy_lower"),
-                " needs ", given.minimum_accuracy.to_string(),
-                ", worst class recall ", metric("worst_class_recall"),
-                " needs ", given.minimum_class_recall.to_string(),
-                ", calibration error ", metric("expected_calibration_error"),
-                " may be ", given.maximum_calibration_error.to_string(),
-                ". Report: ", _address(evaluate, "evaluation"), "/report.html",
-            ],
-        ),
-    )  # fmt: skip
+    said: list[Any] = ["The model did not pass the quality gate: "]
+    conditions: list[Any] = []
+    for name, (key, comparison, words) in GATE.items():
+        bound = given.bounds[name]
+        at_least = comparison == "at_least"
+        said += [words, " ", metric(key), " needs " if at_least else " may be ", bound.to_string(), ", "]
+        compare = ConditionGreaterThanOrEqualTo if at_least else ConditionLessThanOrEqualTo
+        conditions.append(compare(metric(key), bound))
+    report = ["report: ", _address(evaluate, "evaluation"), "/report.html"]
+    failed = FailStep(name="QualityGateFailed", error_message=Join(on="", values=[*said, *report]))
     return ConditionStep(
         name="QualityGate",
-        conditions=[
-            ConditionGreaterThanOrEqualTo(metric("accuracy_lower"), given.minimum_accuracy),
-            ConditionGreaterThanOrEqualTo(metric("worst_class_recall"), given.minimum_class_recall),
-            ConditionLessThanOrEqualTo(metric("expected_calibration_error"), given.maximum_calibration_error),
-        ],
+        conditions=conditions,
         if_steps=passed,
         else_steps=[failed],
     )

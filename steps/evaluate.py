@@ -58,16 +58,19 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """
     bounds = _bounds(arguments)
 
-    from trafficsigns import archive
+    from trafficsigns import archive, contest
 
     test = read_test_set(arguments.test_dir)
     with tempfile.TemporaryDirectory(prefix="model-") as scratch:
         model = archive.load(archive.unpack(arguments.model_dir, Path(scratch)))
         logger.info("asking the model about %d test images", len(test.images))
         answers = model.answer(test.images)
-    quality = _measure(answers, test, arguments)
-    outcome = gate.judge(bounds, asdict(quality.summary))
-    evaluation = describe(quality, outcome, model, dict(arguments.lineage))
+        quality = _measure(answers, test, arguments)
+        logger.info("asking it about spoilt pictures, for its time, and the champion about the same test images")
+        trial = contest.try_out(model, answers, test.images, test.labels, arguments.model_dir, arguments.champion_dir)
+    metrics = {**asdict(quality.summary), **trial.metrics()}
+    outcome = gate.judge(bounds, metrics)
+    evaluation = {**describe(quality, metrics, outcome, model, dict(arguments.lineage)), **trial.findings()}
     for verdict in outcome.bounds:
         logger.info(gate.sentence(verdict))
     with publishing(arguments.output_dir) as staging:
@@ -102,10 +105,12 @@ def read_test_set(directory: Path) -> TestSet:
     return TestSet(images, np.array(labels, dtype=np.int64), tuple(name.decode() for name in names))
 
 
-def describe(quality: Quality, outcome: gate.Gate, model: Model, lineage: Mapping[str, str]) -> dict[str, Any]:
+def describe(
+    quality: Quality, metrics: Mapping[str, float], outcome: gate.Gate, model: Model, lineage: Mapping[str, str]
+) -> dict[str, Any]:
     """Lay out ``evaluation.json``: everything that is known of this model, in JSON's types only."""
     return {
-        "metrics": asdict(quality.summary),
+        "metrics": dict(metrics),
         "classes": [
             {"class_id": row.class_id, "class_name": model.classes[row.class_id], **asdict(row)}
             for row in quality.classes
@@ -239,6 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     folders = {
         "--model-dir": ("input/model", "folder with model.tar.gz, or an unpacked archive"),
         "--test-dir": ("input/test", "folder with the test split's TFRecord shards"),
+        "--champion-dir": ("input/champion", "the champion's archive, or none.json; no folder: there is no champion"),
         "--output-dir": ("output/evaluation", "folder for evaluation.json, report.html, golden/ and samples/"),
     }
     for option, (place, meaning) in folders.items():
@@ -254,7 +260,7 @@ def _parser() -> argparse.ArgumentParser:
             type=float,
             required=True,
             metavar="BOUND",
-            help=f"{meaning}: {criterion.comparison.replace('_', ' ')} this, between 0 and 1",
+            help=f"{meaning}: {criterion.comparison.replace('_', ' ')} this, between 0 and {criterion.highest:g}",
         )
     parser.add_argument(
         "--lineage",

@@ -109,7 +109,8 @@ def _bullet_domain(bound: float, value: float | None, at_least: bool) -> Point:
     if at_least:
         low = max(0.0, min(1 - 3 * (1 - bound), 0.99))
         return (low if value is None else min(low, value)), 1.0
-    high = max(min(3 * bound, 1.0), 0.01)
+    # A share ends at 1, a ratio or a size does not.
+    high = max(min(3 * bound, 1.0), 0.01) if bound <= 1 else 1.5 * bound
     return 0.0, (high if value is None else max(high, value))
 
 

@@ -25,6 +25,8 @@ class Criterion:
     comparison: Comparison
     meaning: str
     """What is bounded, for help texts and reports."""
+    highest: float = 1.0
+    """The largest value that a bound can reasonably have; the smallest is 0."""
 
     @property
     def option(self) -> str:
@@ -37,6 +39,11 @@ CRITERIA: tuple[Criterion, ...] = (
     Criterion("MinimumAccuracy", "accuracy_lower", "at_least", "Accuracy, lower end of its 95 % interval"),
     Criterion("MinimumClassRecall", "worst_class_recall", "at_least", "Recall of the worst class"),
     Criterion("MaximumCalibrationError", "expected_calibration_error", "at_most", "Expected calibration error"),
+    Criterion("MinimumCorruptedAccuracy", "mean_corrupted_accuracy", "at_least", "Mean accuracy on spoilt pictures"),
+    Criterion("MaximumLatencyRatio", "latency_ratio", "at_most", "Time for one picture, beside LeNet-5's", 1000.0),
+    Criterion("MaximumArchiveMegabytes", "archive_megabytes", "at_most", "Size of the model archive in MB", 5000.0),
+    # Below the bound the champion's lead is more than chance explains.
+    Criterion("ChampionSignificance", "champion_p_value", "at_least", "Chance that it is no worse than the champion"),
 )
 
 
@@ -44,15 +51,17 @@ CRITERIA: tuple[Criterion, ...] = (
 class Bound:
     """A criterion with its bound.
 
-    Raises ``ValueError`` for a bound outside 0 to 1, where every model or none would pass.
+    Raises ``ValueError`` for a bound outside of its range, where every model or none would pass.
     """
 
     criterion: Criterion
     bound: float
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.bound <= 1.0:
-            raise ValueError(f"{self.criterion.name} is {self.bound}: a bound lies between 0 and 1")
+        if not 0.0 <= self.bound <= self.criterion.highest:
+            raise ValueError(
+                f"{self.criterion.name} is {self.bound}: a bound lies between 0 and {self.criterion.highest:g}"
+            )
 
 
 @dataclass(frozen=True)

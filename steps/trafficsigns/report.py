@@ -99,7 +99,17 @@ def render(
         curves=_curves(evaluation["training"]),
         matrix=charts.confusion(evaluation["confusion_matrix"], [row["class_name"] for row in classes]),
         diagram=charts.reliability(evaluation["reliability"]),
+        spoilt=_by_kind(evaluation["robustness"]["corrupted"]),
+        names=[row["class_name"] for row in classes],
     )
+
+
+def _by_kind(corrupted: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Gather accuracies on spoilt pictures by kind, the mildest first."""
+    kinds: dict[str, list[float]] = {}
+    for each in sorted(corrupted, key=lambda one: one["severity"]):
+        kinds.setdefault(each["kind"], []).append(each["accuracy"])
+    return kinds
 
 
 def worst_confusions(matrix: Sequence[Sequence[int]]) -> list[Confusion]:

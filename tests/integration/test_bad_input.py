@@ -83,7 +83,14 @@ def test_aws_without_credentials_is_refused_in_one_line(signs):
 
 ANY_MODEL = [
     word
-    for change in ("Epochs=1", "MinimumAccuracy=0", "MinimumClassRecall=0", "MaximumCalibrationError=1")
+    for change in (
+        "Epochs=1",
+        "MinimumAccuracy=0",
+        "MinimumClassRecall=0",
+        "MaximumCalibrationError=1",
+        "MinimumCorruptedAccuracy=0",
+        "MaximumLatencyRatio=1000",
+    )
     for word in ("--set", change)
 ]
 

@@ -49,7 +49,17 @@ def test_real_tracks_make_a_model_that_recognises_real_signs(make_signs, tmp_pat
     """Five tracks a class and six epochs: far from what the whole set gives, and far above the 2 % of a guess."""
     signs = make_signs("real")
     copy_sample(tmp_path / "sample")
-    bounds = ("--set", "MinimumAccuracy=0.3", "--set", "MinimumClassRecall=0", "--set", "MaximumCalibrationError=1")
+    bounds = [
+        word
+        for bound in (
+            "MinimumAccuracy=0.3",
+            "MinimumClassRecall=0",
+            "MaximumCalibrationError=1",
+            "MinimumCorruptedAccuracy=0.2",
+            "MaximumLatencyRatio=1000",
+        )
+        for word in ("--set", bound)
+    ]
     output = signs("run", "--data", str(tmp_path / "sample"), "--set", "Epochs=6", "--set", "BatchSize=16", *bounds)
     assert "the endpoint on 12 test pictures" in output
     metrics = signs.json("models", "show", "1")["metrics"]

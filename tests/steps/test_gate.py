@@ -27,19 +27,27 @@ def test_what_could_not_be_measured_passes_nothing(criterion):
     assert not judge_alone(criterion, None, bound=1.0).passed
 
 
-def test_the_gate_asks_for_accuracy_recall_and_calibration():
+def test_what_the_gate_asks_for():
     assert [(c.name, c.option, c.metric, c.comparison) for c in gate.CRITERIA] == [
         ("MinimumAccuracy", "--minimum-accuracy", "accuracy_lower", "at_least"),
         ("MinimumClassRecall", "--minimum-class-recall", "worst_class_recall", "at_least"),
         ("MaximumCalibrationError", "--maximum-calibration-error", "expected_calibration_error", "at_most"),
+        ("MinimumCorruptedAccuracy", "--minimum-corrupted-accuracy", "mean_corrupted_accuracy", "at_least"),
+        ("MaximumLatencyRatio", "--maximum-latency-ratio", "latency_ratio", "at_most"),
+        ("MaximumArchiveMegabytes", "--maximum-archive-megabytes", "archive_megabytes", "at_most"),
+        ("ChampionSignificance", "--champion-significance", "champion_p_value", "at_least"),
     ]
 
 
 @pytest.mark.parametrize("failing", [None, *(criterion.metric for criterion in gate.CRITERIA)])
 def test_one_failing_bound_closes_the_gate(failing):
-    good = {"accuracy_lower": 0.97, "worst_class_recall": 0.7, "expected_calibration_error": 0.01}
-    bad = {"accuracy_lower": 0.94, "worst_class_recall": 0.5, "expected_calibration_error": 0.06}
-    bounds = [gate.Bound(c, bound) for c, bound in zip(gate.CRITERIA, (0.95, 0.6, 0.05), strict=True)]
+    limits = (0.95, 0.6, 0.05, 0.7, 12, 20, 0.05)
+    bounds = [gate.Bound(criterion, limit) for criterion, limit in zip(gate.CRITERIA, limits, strict=True)]
+    signs = [1 if bound.criterion.comparison == "at_least" else -1 for bound in bounds]
+    good, bad = (
+        {bound.criterion.metric: bound.bound * (1 + step * sign) for bound, sign in zip(bounds, signs, strict=True)}
+        for step in (0.01, -0.01)
+    )
     outcome = gate.judge(bounds, good if failing is None else {**good, failing: bad[failing]})
     assert outcome.passed is (failing is None)
     assert [verdict.metric for verdict in outcome.bounds if not verdict.passed] == ([failing] if failing else [])
@@ -49,6 +57,14 @@ def test_one_failing_bound_closes_the_gate(failing):
 def test_a_bound_outside_zero_to_one_is_refused_by_name(bound):
     with pytest.raises(ValueError, match=r"MinimumAccuracy .* between 0 and 1"):
         gate.Bound(gate.CRITERIA[0], bound)
+
+
+def test_a_ratio_and_a_size_may_be_above_one():
+    for criterion in gate.CRITERIA:
+        assert gate.Bound(criterion, criterion.highest).bound == criterion.highest
+        with pytest.raises(ValueError, match=f"{criterion.name} .* between 0 and {criterion.highest:g}"):
+            gate.Bound(criterion, criterion.highest * 1.01)
+    assert {c.name for c in gate.CRITERIA if c.highest > 1} == {"MaximumLatencyRatio", "MaximumArchiveMegabytes"}
 
 
 def test_a_gate_without_bounds_is_refused():

@@ -81,6 +81,23 @@ def evaluation() -> dict:
             "versions": {"tensorflow": "2.21.0"},
         },
         "lineage": {"commit": "3f9a2c1"},
+        "robustness": {
+            "images": 36,
+            "clean": 0.956,
+            "mean": 0.789,
+            "corrupted": [
+                {"kind": kind, "severity": severity, "accuracy": 0.9 - 0.1 * severity + 0.01 * number}
+                for number, kind in enumerate(("noise", "blur"))
+                for severity in (3, 1, 2)
+            ],
+        },
+        "latency": {
+            "p50_milliseconds": 1.23,
+            "p99_milliseconds": 4.56,
+            "reference_p50_milliseconds": 0.82,
+            "ratio": 1.5,
+        },
+        "champion": None,
     }
 
 
@@ -185,7 +202,7 @@ def test_the_file_needs_nothing_from_outside(page):
 def test_links_lead_to_sections_of_the_page(page):
     targets = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     links = [attributes["href"] for attributes in page.all("a")]
-    assert len(links) == 9
+    assert len(links) == 11
     assert {link.removeprefix("#") for link in links} <= targets
 
 
@@ -316,3 +333,23 @@ def test_golden_images_are_spread_over_the_classes():
     assert (chosen[0], chosen[-1]) == (0, 42)
     assert np.diff(chosen).min() >= 4
     assert examples.golden(np.roll(np.eye(43), 1, axis=1), labels) == ()
+
+
+def test_spoilt_pictures_are_listed_by_kind_from_mild_to_hard(page):
+    text = " ".join(" ".join(page.words).split())
+    assert re.search(r"noise 80\.0.% 70\.0.% 60\.0.%", text)
+    assert re.search(r"blur 81\.0.% 71\.0.% 61\.0.%", text)
+
+
+def test_what_changes_against_the_champion_is_named(evaluation, pictures, mistakes):
+    evaluation["champion"] = {
+        "champion_accuracy": 0.945,
+        "challenger_accuracy": 0.951,
+        "only_champion": 3,
+        "only_challenger": 17,
+        "p_value": 0.999,
+        "classes": [{"class_id": 1, "champion": 250, "challenger": 256, "support": 301}],
+    }
+    text = " ".join(" ".join(Page(report.render(evaluation, pictures, mistakes)).words).split())
+    assert re.search(r"94\.50.%", text)
+    assert "Give way 301 250 256" in text
