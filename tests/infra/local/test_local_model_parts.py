@@ -17,6 +17,7 @@ import tensorflow as tf
 from infra.local.endpoints.serving import application, handlers, warmup
 from infra.local.endpoints.serving.application import Application, Settings
 from infra.local.endpoints.serving.engines import (
+    ENGINE_VARIABLE,
     Array,
     BadRequest,
     Signature,
@@ -25,6 +26,7 @@ from infra.local.endpoints.serving.engines import (
     open_engine,
     version_folder,
 )
+from infra.local.processes import inherited
 
 
 class Remembering:
@@ -144,6 +146,14 @@ def test_an_archive_without_a_model_is_named(engine: str, tmp_path: Path) -> Non
     (tmp_path / "1").mkdir()
     with pytest.raises(UnservableArchive, match=str(tmp_path)):
         open_engine(version_folder(tmp_path), engine)
+
+
+def test_the_engine_is_a_setting_of_the_server_that_reaches_its_model_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENGINE_VARIABLE, "litert")
+    monkeypatch.setenv("SAGEMAKER_REGION", "elsewhere")
+    told = inherited()
+    assert told[ENGINE_VARIABLE] == "litert"
+    assert "SAGEMAKER_REGION" not in told
 
 
 def test_the_newest_version_is_the_highest_number(tmp_path: Path) -> None:
