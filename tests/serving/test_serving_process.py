@@ -22,6 +22,8 @@ from model_process import ModelProcess
 from prometheus_client.parser import text_string_to_metric_families
 from signs_drawn import NAMES, drawn, encoded
 
+from infra.local.endpoints.serving.application import BODY_LIMIT
+
 LITE = {"SAGEMAKER_EMBEDDED_ENGINE": "litert"}
 STOP_SECONDS = 30
 
@@ -258,6 +260,10 @@ def test_an_archive_without_a_handler_speaks_tensorflow_servings_rest(
         columns = server.client.post(path, json={"inputs": {"image_bytes": [row]}}).json()["outputs"]
         assert columns["class_name"] == [truth["class_name"][0].decode()]
     assert server.post(json.dumps(row).encode(), "application/json").status_code == 200
+    # A predict call may be longer than an invocation: handlers write JSON, which is longer than what they were sent.
+    long = json.dumps({"instances": [row]}).encode().ljust(BODY_LIMIT + 1)
+    assert server.client.post("/v1/models/model:predict", content=long).status_code == 200
+    assert server.post(long, "application/json").status_code == 413
     refused = server.post(PNG, "image/png")
     assert (refused.status_code, refused.json()["title"]) == (415, "Unsupported Media Type: image/png")
 

@@ -15,7 +15,6 @@ import pytest
 import tensorflow as tf
 
 from infra.local.endpoints.serving import application, handlers, warmup
-from infra.local.endpoints.serving.application import Application, Settings
 from infra.local.endpoints.serving.engines import (
     ENGINE_VARIABLE,
     Array,
@@ -213,15 +212,14 @@ def test_what_a_handler_must_not_return(returned: tuple[Any, Any]) -> None:
         handlers.answer(*returned)
 
 
-def test_a_body_that_takes_too_long_is_a_408(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_body_that_takes_too_long_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(application, "BODY_SECONDS", 0.05)
-    served = Application(Settings(tmp_path, 0), io.BytesIO(), lambda _: None)
 
     async def receive() -> dict[str, Any]:
         await asyncio.sleep(0.02)
         return {"type": "http.request", "body": b"x", "more_body": True}
 
-    body, answer = asyncio.run(served._body({}, receive))
+    body, answer = asyncio.run(application._body({}, receive, 100))
     assert body == b""
     assert answer is not None
     assert answer.status == 408
