@@ -151,8 +151,10 @@ class Worker:
         return self._waiting >= self._most_waiting
 
     async def answer(self, body: bytes, context: Context | None) -> Call:
-        """Have a request answered; call it in the loop."""
+        """Have a request answered; call it in the loop. Without a model it comes back without an answer."""
         call = Call(body, context, self._loop.create_future())
+        if not self.ready:
+            return call
         self._waiting += 1
         self._gathered.append(call)
         if len(self._gathered) == 1:
