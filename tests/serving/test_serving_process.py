@@ -175,11 +175,19 @@ def output_handler(response, context):
 """
 
 
+DYING_ALONE = """
+import os, sys
+def handler(data, context):
+    {death}
+"""
+
+
+@pytest.mark.parametrize("handler", [DYING, DYING_ALONE], ids=["pair", "alone"])
 @pytest.mark.parametrize(("death", "code"), [("sys.exit(3)", 70), ("os._exit(9)", 9), ("os.abort()", -6)])
 def test_a_handler_that_kills_it_leaves_a_clear_exit_code(
-    death: str, code: int, with_handler: Callable, serve: Serve
+    death: str, code: int, handler: str, with_handler: Callable, serve: Serve
 ) -> None:
-    server = serve(with_handler(DYING.format(death=death)), **LITE).wait()
+    server = serve(with_handler(handler.format(death=death)), **LITE).wait()
     try:
         assert server.post(PNG).status_code == 500
     except httpx.TransportError:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from infra.local.endpoints.serving.batching import QUICK_SECONDS, Call, Worker
+from infra.local.endpoints.serving.batching import QUICK_BYTES, QUICK_SECONDS, Call, Worker
 from infra.local.endpoints.serving.engines import Array, Signature, Spec
 from infra.local.endpoints.serving.handlers import Handler
 
@@ -34,7 +34,7 @@ class Sleeper:
         return {"y": inputs["x"]}
 
 
-def run(test: Callable[[Worker, Callable[[float], Awaitable[Call]]], Awaitable[None]], **limits: int) -> Sleeper:
+def run(test: Callable[[Worker, Any], Awaitable[None]], **limits: int) -> Sleeper:
     """Run a test with a warm worker, and return its engine."""
     engine = Sleeper()
     ended: list[BaseException] = []
@@ -45,8 +45,8 @@ def run(test: Callable[[Worker, Callable[[float], Awaitable[Call]]], Awaitable[N
         while not worker.ready:
             await asyncio.sleep(0.001)
 
-        async def ask(seconds: float) -> Call:
-            return await worker.answer(json.dumps({"instances": [seconds]}).encode(), None)
+        async def ask(seconds: float, size: int = 0) -> Call:
+            return await worker.answer(json.dumps({"instances": [seconds]}).encode().ljust(size), None)
 
         await asyncio.wait_for(test(worker, ask), 30)
 
@@ -64,6 +64,15 @@ def test_quick_calls_are_made_in_the_loop_and_slow_ones_in_the_thread() -> None:
     # What a call will take is not known before: the first slow one is made in the loop, the first quick one after it
     # in the thread.
     assert names == ["MainThread", "MainThread", "model", "model", "MainThread"]
+
+
+def test_large_calls_are_made_in_the_thread_at_once() -> None:
+    async def test(_: Worker, ask: Any) -> None:
+        await ask(0, QUICK_BYTES + 1)
+        await asyncio.gather(*[ask(0, QUICK_BYTES // 2) for _ in range(3)])
+        await ask(0, QUICK_BYTES)
+
+    assert run(test).calls == [("model", 1), ("model", 3), ("MainThread", 1)]
 
 
 def test_the_loop_answers_others_while_the_thread_works() -> None:

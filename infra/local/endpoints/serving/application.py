@@ -135,7 +135,7 @@ class Application:
         if answer is None:
             context = self._context(headers, len(body))
             if self._handler.whole is not None:
-                answer = await asyncio.get_running_loop().run_in_executor(self._own_calls, self._whole, body, context)
+                answer = await self._own_call(body, context)
             else:
                 call = await self._worker.answer(body, context)
         await self._respond(scope, send, start, len(body), answer, call)
@@ -154,6 +154,14 @@ class Application:
             return None
         why = "too many requests wait for the model" if self._worker.ready else "the model is not loaded"
         return _error(503, why)
+
+    async def _own_call(self, body: bytes, context: Context) -> Answer | None:
+        """Let a handler that calls TensorFlow Serving itself answer, in a thread, since its call comes back to here."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._own_calls, self._whole, body, context)
+        except SystemExit as error:
+            self._over(error)
+            return None
 
     def _whole(self, body: bytes, context: Context) -> Answer:
         assert self._handler.whole is not None

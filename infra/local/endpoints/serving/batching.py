@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 QUICK_SECONDS = 0.05
 """What calls may take and still be made in the loop, which answers nobody else meanwhile."""
 
+QUICK_BYTES = 256 * 1024
+"""What calls may hold and still be made in the loop: larger pictures, and many of them, are not quick."""
+
 Outcome = dict[str, Array] | Exception
 
 
@@ -178,7 +181,7 @@ class Worker:
             self._loop.call_soon(self._dispatch, count)
             return
         self._working, self._gathered, self._company = self._gathered, [], count > 1
-        if self._seconds > QUICK_SECONDS:
+        if self._seconds > QUICK_SECONDS or sum(len(call.body) for call in self._working) > QUICK_BYTES:
             self._queue.put(self._working)
             return
         try:
