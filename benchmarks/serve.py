@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -107,6 +108,10 @@ class Comparison:
         self.players, self._archive, self._home, self._seconds = players, archive, home, seconds
         self.failed = {(player.name, player.engine): player.missing for player in players if player.missing}
         self.loads: dict[Key, list[Load]] = {}
+        self.ready: dict[tuple[str, str], float] = {}
+        """Seconds from the start of each server to its first answer."""
+        self.megabytes: dict[tuple[str, str], float] = {}
+        """What each held after the last round."""
         self._running: list[Running] = []
         self._bodies: dict[str, tuple[str, Path]] = {}
         for form, (content_type, body) in servers.forms(picture()).items():
@@ -120,6 +125,8 @@ class Comparison:
             for number in range(rounds + 1):
                 for running in random.Random(number).sample(self._running, len(self._running)):  # noqa: S311  # an order, no secret
                     self._turn(running, number, rounds)
+            for running in self._running:
+                self.megabytes[running.server.name, running.server.engine] = running.megabytes()
 
     def _start(self, stack: ExitStack) -> None:
         expected: Any = None
@@ -127,10 +134,12 @@ class Comparison:
             if player.missing:
                 continue
             _say(f"starting {player.name}, {player.engine}")
+            begun = time.perf_counter()
             running = stack.enter_context(servers.started(player, self._archive, self._home))
             content_type, body = self._bodies[player.form]
             try:
                 answer = running.ask(content_type, body.read_bytes())
+                self.ready[player.name, player.engine] = time.perf_counter() - begun
                 expected = expected or answer
                 _compare(answer, expected)
             except BenchmarkError as error:
@@ -217,6 +226,16 @@ def _table(comparison: Comparison, engine: str, connections: int) -> str:
     return f"{title}\n\n{report.table(head, rows)}"
 
 
+def _starts(comparison: Comparison) -> str:
+    rows = [
+        (name, engine, f"{seconds:.1f}", f"{comparison.megabytes[name, engine]:.0f}")
+        for (name, engine), seconds in comparison.ready.items()
+        if (name, engine) in comparison.megabytes
+    ]
+    head = ("server", "engine", "seconds to the first answer, once", "MB after the last round")
+    return f"### Start and memory\n\n{report.table(head, rows)}"
+
+
 def _spread(values: Sequence[float]) -> str:
     digits = 0 if statistics.median(values) >= 100 else 1
     return f"{min(values):.{digits}f} / **{statistics.median(values):.{digits}f}** / {max(values):.{digits}f}"
@@ -242,6 +261,7 @@ def measure(rounds: int, seconds: float) -> str:
     for network, comparison in done.items():
         parts.append(f"## {network}\n\n{NETWORKS[network][0].upper()}{NETWORKS[network][1:]}.")
         parts += [_table(comparison, engine, count) for engine in ("litert", "tensorflow") for count in (16, 1)]
+        parts.append(_starts(comparison))
     return "\n\n".join(parts)
 
 

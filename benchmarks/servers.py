@@ -159,6 +159,14 @@ class Running:
         """Return the processor time of all its processes until now."""
         return sum(_cpu_ticks(pid) for pid in self._pids()) / TICKS
 
+    def megabytes(self) -> float:
+        """Return the memory that all its processes hold in RAM; what they share counts for each."""
+        pages = 0
+        for pid in self._pids():
+            with suppress(OSError):
+                pages += int(Path("/proc", str(pid), "statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
     def stop(self) -> None:
         """End it, and all that it started."""
         self.resume()

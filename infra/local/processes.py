@@ -63,6 +63,11 @@ def inherited() -> dict[str, str]:
     """Return what a job's environment takes over from the server's.
 
     Not the caller's AWS or SageMaker variables: a job must reach this cloud and no other, and be told so by its own.
+    The model servers' engine is a setting of the server, which a container's own environment may override.
     """
     foreign = ("AWS_", "SAGEMAKER_", "SM_", "TRAINING_JOB_", "PYTHON")
-    return {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key == "SAGEMAKER_EMBEDDED_ENGINE" or not key.startswith(foreign)
+    }

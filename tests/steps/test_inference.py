@@ -2,6 +2,7 @@ import ast
 import base64
 import io
 import json
+import random
 import re
 import sys
 from collections import namedtuple
@@ -275,6 +276,42 @@ def test_what_holds_very_many_pictures_is_refused_before_they_are_made(content_t
     }
     monkeypatch.setattr(inference, "_png", lambda *_: pytest.fail("a picture was made"))
     assert refusal(many[content_type], content_type) == "expected 1 to 2048 pictures in one request, got 400000"
+
+
+def mutated(body: bytes, chance: random.Random) -> bytes:
+    """Cut, doubled, or with some bytes changed: what a bad line or a bad client makes of a request."""
+    start, end = sorted(chance.choices(range(len(body) + 1), k=2))
+    changed = bytearray(body)
+    for _ in range(chance.randint(1, 8)):
+        changed[chance.randrange(len(changed))] = chance.randrange(256)
+    return chance.choice([body[:end], body[start:], body[:end] + body[start:], bytes(changed)])
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["image/png", "application/x-npy", "text/csv", "application/json", "application/jsonlines", "", "image/jpeg"],
+)
+def test_whatever_a_body_is_it_is_taken_or_refused_with_400(content_type):
+    array = picture(6, 6)
+    bodies = {
+        "image/png": encoded(array),
+        "image/jpeg": encoded(array, "JPEG"),
+        "application/x-npy": npy(array),
+        "text/csv": ",".join(map(str, array.ravel())).encode(),
+        "application/json": json_body(array.tolist(), {"b64": base64.b64encode(encoded(array)).decode()}),
+        "application/jsonlines": json.dumps(array.tolist()).encode() + b"\n",
+        "": json_body(array.tolist()),
+    }
+    chance, refused = random.Random(content_type), 0
+    for _ in range(400):
+        try:
+            json.loads(
+                inference.input_handler(io.BytesIO(mutated(bodies[content_type], chance)), context(content_type))
+            )
+        except inference.HTTPError as error:
+            assert error.status == "400 Bad Request"
+            refused += 1
+    assert refused > 20
 
 
 def test_pixels_count_together():

@@ -44,6 +44,8 @@ class Server:
         config = uvicorn.Config(
             application.asgi,
             log_config=None,
+            # The last line of a log is taken for the reason of an end; that nothing special happened is none.
+            log_level="warning",
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,

@@ -15,8 +15,8 @@ import pytest
 import tensorflow as tf
 
 from infra.local.endpoints.serving import application, handlers, warmup
-from infra.local.endpoints.serving.application import Application, Settings
 from infra.local.endpoints.serving.engines import (
+    ENGINE_VARIABLE,
     Array,
     BadRequest,
     Signature,
@@ -25,6 +25,7 @@ from infra.local.endpoints.serving.engines import (
     open_engine,
     version_folder,
 )
+from infra.local.processes import inherited
 
 
 class Remembering:
@@ -146,6 +147,14 @@ def test_an_archive_without_a_model_is_named(engine: str, tmp_path: Path) -> Non
         open_engine(version_folder(tmp_path), engine)
 
 
+def test_the_engine_is_a_setting_of_the_server_that_reaches_its_model_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENGINE_VARIABLE, "litert")
+    monkeypatch.setenv("SAGEMAKER_REGION", "elsewhere")
+    told = inherited()
+    assert told[ENGINE_VARIABLE] == "litert"
+    assert "SAGEMAKER_REGION" not in told
+
+
 def test_the_newest_version_is_the_highest_number(tmp_path: Path) -> None:
     for name in ("9", "10", "code", "11.part"):
         (tmp_path / name).mkdir()
@@ -203,15 +212,14 @@ def test_what_a_handler_must_not_return(returned: tuple[Any, Any]) -> None:
         handlers.answer(*returned)
 
 
-def test_a_body_that_takes_too_long_is_a_408(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_body_that_takes_too_long_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(application, "BODY_SECONDS", 0.05)
-    served = Application(Settings(tmp_path, 0), io.BytesIO(), lambda _: None)
 
     async def receive() -> dict[str, Any]:
         await asyncio.sleep(0.02)
         return {"type": "http.request", "body": b"x", "more_body": True}
 
-    body, answer = asyncio.run(served._body({}, receive))
+    body, answer = asyncio.run(application._body({}, receive, 100))
     assert body == b""
     assert answer is not None
     assert answer.status == 408

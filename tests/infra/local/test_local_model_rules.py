@@ -136,8 +136,8 @@ def test_calls_that_fit_become_one_and_each_gets_its_own_rows() -> None:
     asked = calls({"instances": [1, 2]}, {"inputs": [3]}, {"signature_name": "bytes", "inputs": ["a"]}, {"inputs": [4]})
     outcomes = predict_all(engine, asked, most_rows=64)
     assert engine.rows == [4, 1]
-    assert [batch for _, batch in outcomes] == [3, 3, 1, 3]
-    answers = [outcome for outcome, _ in outcomes if not isinstance(outcome, Exception)]
+    assert [each.batch for each in outcomes] == [3, 3, 1, 3]
+    answers = [outcome for outcome, *_ in outcomes if not isinstance(outcome, Exception)]
     assert [next(iter(answer.values())).tolist() for answer in answers] == [[2, 4], [6], [b"a"], [8]]
 
 
@@ -148,20 +148,20 @@ def test_no_call_holds_more_rows_than_allowed() -> None:
     assert sum(engine.rows) == sum(sizes)
     assert max(engine.rows) <= 10
     assert len(engine.rows) < len(sizes) * 0.9
-    for size, (outcome, _) in zip(sizes, outcomes, strict=True):
+    for size, (outcome, *_) in zip(sizes, outcomes, strict=True):
         assert not isinstance(outcome, Exception)
         assert outcome["y"].tolist() == [2 * size] * size
 
 
 def test_one_row_a_call_puts_nothing_together() -> None:
     engine = Recorder()
-    assert [batch for _, batch in predict_all(engine, calls(*[{"inputs": [1]}] * 3), most_rows=1)] == [1, 1, 1]
+    assert [each.batch for each in predict_all(engine, calls(*[{"inputs": [1]}] * 3), most_rows=1)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(("number", "kind"), [(13, BadRequest), (66, RuntimeError)])
 def test_a_bad_neighbour_spoils_nobody_elses_answer(number: int, kind: type[Exception]) -> None:
     outcomes = predict_all(Recorder(), calls({"inputs": [1]}, {"inputs": [number]}, {"inputs": [2]}), most_rows=64)
-    first, second, third = (outcome for outcome, _ in outcomes)
+    first, second, third = (outcome for outcome, *_ in outcomes)
     assert isinstance(second, kind)
     assert not isinstance(first, Exception)
     assert not isinstance(third, Exception)
@@ -172,7 +172,7 @@ def test_a_signature_without_rows_is_asked_one_by_one() -> None:
     engine = Recorder()
     outcomes = predict_all(engine, calls(*[{"signature_name": "whole", "inputs": [1, 3]}] * 2), most_rows=64)
     assert engine.rows == [2, 2]
-    assert [outcome["mean"] for outcome, _ in outcomes if not isinstance(outcome, Exception)] == [2, 2]
+    assert [outcome["mean"] for outcome, *_ in outcomes if not isinstance(outcome, Exception)] == [2, 2]
 
 
 def test_an_answer_with_fewer_rows_than_were_asked_is_asked_for_again_alone() -> None:
@@ -181,5 +181,5 @@ def test_an_answer_with_fewer_rows_than_were_asked_is_asked_for_again_alone() ->
             return {name: value[:1] for name, value in super().run(signature, inputs).items()}
 
     outcomes = predict_all(Short(), calls({"inputs": [1]}, {"inputs": [2]}), most_rows=64)
-    assert [batch for _, batch in outcomes] == [1, 1]
-    assert [outcome["y"].tolist() for outcome, _ in outcomes if not isinstance(outcome, Exception)] == [[2], [4]]
+    assert [each.batch for each in outcomes] == [1, 1]
+    assert [outcome["y"].tolist() for outcome, *_ in outcomes if not isinstance(outcome, Exception)] == [[2], [4]]

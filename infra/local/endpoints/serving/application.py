@@ -29,6 +29,9 @@ from infra.local.endpoints.serving.telemetry import AccessLog, Metrics, Served
 BODY_LIMIT = 6_291_456
 """Bytes of a request, SageMaker's limit for real-time endpoints."""
 
+PREDICT_LIMIT = 100 * 1024 * 1024
+"""Bytes of a predict call: the JSON that a handler makes of a body is longer than it, arrays several times."""
+
 BODY_SECONDS = 60
 """How long a client may take to send a body; SageMaker's limit for the whole invocation."""
 
@@ -105,8 +108,8 @@ class Application:
         self._ended(error)
 
     def _observe(self, calls: list[Call]) -> None:
-        seen: dict[float, Call] = {call.model_seconds: call for call in calls if call.batch}
-        self.metrics.called((call.model_seconds, call.batch) for call in seen.values())
+        # Those that shared a call of the engine have its seconds, to the last digit.
+        self.metrics.called({(call.model_seconds, call.batch) for call in calls if call.batch})
 
     # What clients ask
 
@@ -128,11 +131,11 @@ class Application:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         body, answer, call = b"", self._unready(), None
         if answer is None:
-            body, answer = await self._body(headers, receive)
+            body, answer = await _body(headers, receive, self.settings.body_limit)
         if answer is None:
             context = self._context(headers, len(body))
             if self._handler.whole is not None:
-                answer = await asyncio.get_running_loop().run_in_executor(self._own_calls, self._whole, body, context)
+                answer = await self._own_call(body, context)
             else:
                 call = await self._worker.answer(body, context)
         await self._respond(scope, send, start, len(body), answer, call)
@@ -141,7 +144,7 @@ class Application:
         start = time.perf_counter()
         body, answer, call = b"", self._unready(), None
         if answer is None:
-            body, answer = await self._body(dict(scope["headers"]), receive)
+            body, answer = await _body(dict(scope["headers"]), receive, PREDICT_LIMIT)
         if answer is None:
             call = await self._worker.answer(body, None)
         await self._respond(scope, send, start, len(body), answer, call)
@@ -151,6 +154,14 @@ class Application:
             return None
         why = "too many requests wait for the model" if self._worker.ready else "the model is not loaded"
         return _error(503, why)
+
+    async def _own_call(self, body: bytes, context: Context) -> Answer | None:
+        """Let a handler that calls TensorFlow Serving itself answer, in a thread, since its call comes back to here."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._own_calls, self._whole, body, context)
+        except SystemExit as error:
+            self._over(error)
+            return None
 
     def _whole(self, body: bytes, context: Context) -> Answer:
         assert self._handler.whole is not None
@@ -164,28 +175,11 @@ class Application:
             value = headers.get(name)
             return None if value is None else value.decode("latin-1")
 
-        # Positions, since eleven keywords cost as much as a query of the model's name.
         return Context(
             MODEL_NAME, self._version, "predict",
             f"http://127.0.0.1:{self.settings.port}/v1/models/{MODEL_NAME}:predict", None, None,
             told(b"x-amzn-sagemaker-custom-attributes"), told(b"content-type"), told(b"accept"), length, BODY_SECONDS,
         )  # fmt: skip  # eleven short fields read better in three lines than in eleven
-
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> tuple[bytes, Answer | None]:
-        """Read a body, or say why not: too long, too slow."""
-        limit = self.settings.body_limit
-        # The web server has made sure that this is a number.
-        if int(headers.get(b"content-length", b"0")) > limit:
-            return b"", _error(413, f"the body has {headers[b'content-length'].decode()} bytes, the limit is {limit}")
-        message = await receive()
-        whole = message["type"] == "http.request" and not message.get("more_body", False)
-        if whole and len(message.get("body", b"")) <= limit:
-            return message.get("body", b""), None
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                return await _rest(message, receive, limit)
-        except TimeoutError:
-            return b"", _error(408, f"the body did not arrive within {BODY_SECONDS} seconds")
 
     async def _respond(
         self, scope: Scope, send: Send, start: float, length: int, answer: Answer | None, call: Call | None
@@ -239,6 +233,22 @@ class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         await self._function(scope, receive, send)
+
+
+async def _body(headers: dict[bytes, bytes], receive: Receive, limit: int) -> tuple[bytes, Answer | None]:
+    """Read a body, or say why not: too long, too slow."""
+    # The web server has made sure that this is a number.
+    if int(headers.get(b"content-length", b"0")) > limit:
+        return b"", _error(413, f"the body has {headers[b'content-length'].decode()} bytes, the limit is {limit}")
+    message = await receive()
+    whole = message["type"] == "http.request" and not message.get("more_body", False)
+    if whole and len(message.get("body", b"")) <= limit:
+        return message.get("body", b""), None
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _rest(message, receive, limit)
+    except TimeoutError:
+        return b"", _error(408, f"the body did not arrive within {BODY_SECONDS} seconds")
 
 
 async def _rest(message: Message, receive: Receive, limit: int) -> tuple[bytes, Answer | None]:

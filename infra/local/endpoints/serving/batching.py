@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 QUICK_SECONDS = 0.05
 """What calls may take and still be made in the loop, which answers nobody else meanwhile."""
+
+QUICK_BYTES = 256 * 1024
+"""What calls may hold and still be made in the loop: larger pictures, and many of them, are not quick."""
 
 Outcome = dict[str, Array] | Exception
 
@@ -42,23 +45,35 @@ class Call:
     """How many requests its call of the engine held; 0 if it needed none."""
 
 
-def predict_all(engine: Engine, calls: Sequence[rest.Predict], most_rows: int) -> list[tuple[Outcome, int]]:
-    """Answer predict calls, those that fit together in one call of the engine, and say how many each call held.
+class Answered(NamedTuple):
+    """What came of one predict call."""
+
+    outcome: Outcome
+    batch: int
+    """How many requests the engine's call held."""
+    seconds: float
+    """What the engine's call took."""
+
+
+def predict_all(engine: Engine, calls: Sequence[rest.Predict], most_rows: int) -> list[Answered]:
+    """Answer predict calls, those that fit together in one call of the engine.
 
     Fit together do calls of one signature whose inputs and outputs all have rows, and whose rows are alike. If the
     engine refuses them together, each is asked alone: one bad picture must not spoil its neighbours' answers.
     """
     if len(calls) == 1:
-        return [(_alone(engine, calls[0]), 1)]
-    outcomes: dict[int, tuple[Outcome, int]] = {}
+        return [_alone(engine, calls[0])]
+    answered: dict[int, Answered] = {}
     for group in _groups(engine, calls, most_rows):
-        together = [calls[index] for index in group]
-        answers = _together(engine, together) if len(group) > 1 else None
+        start = time.perf_counter()
+        answers = _together(engine, [calls[index] for index in group]) if len(group) > 1 else None
+        seconds = time.perf_counter() - start
         if answers is None:
-            outcomes.update({index: (_alone(engine, calls[index]), 1) for index in group})
+            answered.update({index: _alone(engine, calls[index]) for index in group})
         else:
-            outcomes.update({index: (answer, len(group)) for index, answer in zip(group, answers, strict=True)})
-    return [outcomes[index] for index in range(len(calls))]
+            pairs = zip(group, answers, strict=True)
+            answered.update({index: Answered(answer, len(group), seconds) for index, answer in pairs})
+    return [answered[index] for index in range(len(calls))]
 
 
 def _groups(engine: Engine, calls: Sequence[rest.Predict], most_rows: int) -> list[list[int]]:
@@ -97,11 +112,14 @@ def _together(engine: Engine, calls: Sequence[rest.Predict]) -> list[dict[str, A
     return [{name: values[index] for name, values in cut.items()} for index in range(len(calls))]
 
 
-def _alone(engine: Engine, call: rest.Predict) -> Outcome:
+def _alone(engine: Engine, call: rest.Predict) -> Answered:
+    start = time.perf_counter()
+    outcome: Outcome
     try:
-        return engine.run(call.signature, call.inputs)
+        outcome = engine.run(call.signature, call.inputs)
     except Exception as error:  # noqa: BLE001  # it becomes this request's answer
-        return error
+        outcome = error
+    return Answered(outcome, 1, time.perf_counter() - start)
 
 
 class Worker:
@@ -117,6 +135,8 @@ class Worker:
         self._gathered: list[Call] = []
         self._working: list[Call] = []
         self._waiting = 0
+        self._company = False
+        """Whether the last set held several calls."""
         self._seconds = 0.0
         """What the last set of calls took."""
         self.ready = False
@@ -134,12 +154,13 @@ class Worker:
         return self._waiting >= self._most_waiting
 
     async def answer(self, body: bytes, context: Context | None) -> Call:
-        """Have a request answered; call it in the loop."""
+        """Have a request answered; call it in the loop. Without a model it comes back without an answer."""
         call = Call(body, context, self._loop.create_future())
+        if not self.ready:
+            return call
         self._waiting += 1
         self._gathered.append(call)
         if len(self._gathered) == 1:
-            # What comes in with the same turn of the loop goes together.
             self._loop.call_soon(self._dispatch)
         try:
             await call.future
@@ -147,12 +168,20 @@ class Worker:
             self._waiting -= 1
         return call
 
-    def _dispatch(self) -> None:
-        """Take all that was gathered while the model was busy; runs in the loop."""
+    def _dispatch(self, seen: int = 0) -> None:
+        """Take all that was gathered while the model was busy; runs in the loop.
+
+        A turn of the loop reads from a few connections only. As long as turns bring more, there is something to read
+        and no time is lost by reading it first. A client that is alone goes without the second turn.
+        """
         if self._working or not self._gathered or not self.ready:
             return
-        self._working, self._gathered = self._gathered, []
-        if self._seconds > QUICK_SECONDS:
+        count = len(self._gathered)
+        if count > seen and (count > 1 or self._company):
+            self._loop.call_soon(self._dispatch, count)
+            return
+        self._working, self._gathered, self._company = self._gathered, [], count > 1
+        if self._seconds > QUICK_SECONDS or sum(len(call.body) for call in self._working) > QUICK_BYTES:
             self._queue.put(self._working)
             return
         try:
@@ -195,10 +224,8 @@ class Worker:
             call.queue_seconds = start - call.queued
             self._prepare(call)
         asked = [call for call in calls if call.predict is not None]
-        begun = time.perf_counter()
-        outcomes = predict_all(self._engine, [call.predict for call in asked if call.predict], self._most_rows)
-        seconds = time.perf_counter() - begun
-        for call, (outcome, batch) in zip(asked, outcomes, strict=True):
+        answered = predict_all(self._engine, [call.predict for call in asked if call.predict], self._most_rows)
+        for call, (outcome, batch, seconds) in zip(asked, answered, strict=True):
             call.model_seconds, call.batch = seconds, batch
             self._finish(call, outcome)
         self._seconds = time.perf_counter() - start
