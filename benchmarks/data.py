@@ -35,8 +35,8 @@ FEWER = "preprocess, every fifth frame"
 EXPLANATION = """\
 All take turns within each round, after one that warms up and does not count. *Wall* is from the start of the operating
 system's process to its end, imports included; *CPU* sums the processor seconds of all its processes, which others' work
-on the machine changes less; *memory* is the largest sum over its processes (PSS). *The work itself* is what a step takes
-beyond a process that only imports the same, measured in the same round.
+on the machine changes less; *memory* is the largest sum over its processes (PSS). *The work itself* is what a step
+takes beyond a process that only imports the same, measured in the same round.
 
 The others do less. The plain loop decodes and resizes into one array. torchvision reads files that were unpacked before
 into batches, and writes nothing. Ours decodes, measures, hashes, divides by tracks, encodes the test images as PNG,
