@@ -33,10 +33,10 @@ SAMPLE, LISTED, TIMES = 4_000, 2_000_000, 10
 FEWER = "preprocess, every fifth frame"
 
 EXPLANATION = """\
-All take turns within each round, after one that does not count. *Wall* is from the start of the operating system's
-process to its end, imports included; *CPU* sums the processor seconds of all its processes, which others' work on the
-machine change less; *memory* is the largest sum over its processes (PSS). *The work itself* is what a step takes
-beyond a process that only imports the same, measured in the same round.
+All take turns within each round, after one that warms up and does not count. *Wall* is from the start of the operating
+system's process to its end, imports included; *CPU* sums the processor seconds of all its processes, which others' work
+on the machine changes less; *memory* is the largest sum over its processes (PSS). *The work itself* is what a step
+takes beyond a process that only imports the same, measured in the same round.
 
 The others do less. The plain loop decodes and resizes into one array. torchvision reads files that were unpacked before
 into batches, and writes nothing. Ours decodes, measures, hashes, divides by tracks, encodes the test images as PNG,
@@ -125,15 +125,15 @@ def larger(workspace: Path, real: Path) -> str:
     return "## What each further image costs\n\n" + report.table(("part", "CPU", "memory", "measured with"), rows)
 
 
-def measure(workspace: Path, real: Path, rounds: int) -> str:
-    """Measure everything and return the report."""
+def measure(workspace: Path, real: Path, rounds: int, warm: bool) -> str:
+    """Measure everything, after a round that only warms up if the machine is not warm, and return the report."""
     before = report.load()
     unpack(real, workspace / "unpacked")
     fewer = thin(real, workspace / "fewer", tracks=100_000) + 12_630
     mine, others = ours(workspace, real), peers(workspace, real)
     costs: dict[str, list[Cost]] = {name: [] for name in (*mine, *(player.name for player in others))}
     missing: dict[str, str] = {}
-    for number in range(rounds + 1):
+    for number in range(1 if warm else 0, rounds + 1):
         for name, play in (*mine.items(), *((player.name, player.play) for player in others)):
             if name in missing:
                 continue
@@ -210,12 +210,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--real", type=Path, default=NEARBY, help="folder with the official zips (default: %(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=3, help="how often all is measured (default: %(default)s)")
+    parser.add_argument("--warm", action="store_true", help="leave out the round that only warms up")
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1:
         parser.error("--rounds must be 1 or more")
     try:
         with tempfile.TemporaryDirectory() as folder:
-            text = measure(Path(folder), arguments.real, arguments.rounds)
+            text = measure(Path(folder), arguments.real, arguments.rounds, arguments.warm)
     except (CommandError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

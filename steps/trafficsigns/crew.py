@@ -7,12 +7,13 @@ import is what the given functions need, so these live in modules without Tensor
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -92,7 +93,16 @@ class Crew:
 
 
 def _open(folder: Path, images: Path | None) -> None:
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     _archive[:] = [open_archive(folder, images)]
+
+
+def _end_with_the_parent() -> None:
+    """Wait for the parent's end: whoever kills it would otherwise leave its workers waiting for tasks for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _call(function: Callable[[Archive, Task], Result], task: Task) -> Result:

@@ -59,14 +59,15 @@ def vectors(thumbnails: Sequence[bytes]) -> Vectors:
     which the last place is for; an empty thumbnail gives zeros.
     """
     pixels = max(map(len, thumbnails), default=0)
-    levels = np.zeros((len(thumbnails), pixels))
+    levels = np.zeros((len(thumbnails), pixels), np.int64)
     for row, thumbnail in zip(levels, thumbnails, strict=True):
         if thumbnail:
             row[:] = np.frombuffer(thumbnail, np.uint8)
-    centred = levels - levels.mean(axis=1, keepdims=True)
+    # Times the number of pixels, so that sums are of whole numbers, and no order of summing shows.
+    centred = levels * pixels - levels.sum(axis=1, keepdims=True)
     length = np.sqrt((centred**2).sum(axis=1, keepdims=True))
-    flat = (length[:, 0] < 1e-9) & np.array([bool(each) for each in thumbnails], bool)
-    scaled = np.rint(centred / np.maximum(length, 1e-9) * _SCALE)
+    flat = (length[:, 0] == 0) & np.array([bool(each) for each in thumbnails], bool)
+    scaled = np.rint(centred / np.maximum(length, 1) * _SCALE)
     return np.hstack([scaled, np.where(flat, _SCALE, 0)[:, None]]).astype(np.float32)
 
 

@@ -29,6 +29,8 @@ class Shares:
 
 def undecided(listing: pa.Table) -> pa.Table:
     """Return the rows that have no group yet and among which a split has to be chosen."""
+    if {"validation", "test"} <= set(pc.unique(listing["split"]).to_pylist()):
+        return listing.slice(0, 0)
     return listing.filter(pc.and_(pc.is_null(listing["group"]), _divisible(listing)))
 
 

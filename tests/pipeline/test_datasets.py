@@ -1,10 +1,13 @@
 import hashlib
 import zipfile
+from dataclasses import replace
 
 import pytest
+from PIL import Image
 
-from pipeline import datasets
+from pipeline import clouds, datasets
 from pipeline.datasets import DatasetError
+from pipeline.settings import load
 
 
 @pytest.fixture
@@ -64,3 +67,46 @@ def test_a_data_sets_address_follows_its_content_and_not_its_place(archives, tmp
     with zipfile.ZipFile(sorted(copy.iterdir())[0], "a") as archive:
         archive.writestr("more.txt", "more")
     assert digest(copy) != digest(archives)
+
+
+@pytest.fixture
+def place(embedded):
+    """The session's embedded SageMaker, with settings of a name of their own."""
+    loaded = load()
+    settings = replace(loaded, name="datasets", local=replace(loaded.local, state=str(embedded.state)))
+    return settings, clouds.connect("local", settings)
+
+
+def test_archives_go_up_as_they_are(archives, place):
+    found = datasets.upload(*place, archives)
+    assert found.parameters == {"InputData": found.address}
+    assert datasets.existing(place[1], f"{found.address}/") == found
+
+
+def test_pictures_go_up_in_two_parts_which_are_found_again_by_their_common_prefix(place, tmp_path):
+    for name in ("stop/1.png", "stop/2.png", "give way/1.png", ".hidden/3.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (20, 20), (len(name), 0, 0)).save(tmp_path / name)
+    found = datasets.upload(*place, tmp_path)
+    root = found.address.removesuffix("/listing")
+    assert found.parameters == {"InputData": f"{root}/listing", "InputImages": f"{root}/images"}
+    assert datasets.existing(place[1], root) == found
+    listed = datasets._keys(place[1].client("s3"), place[1].bucket, root.removeprefix(f"s3://{place[1].bucket}/"))
+    prefix = root.partition("/datasets/")[2]
+    assert sorted(key.partition(f"{prefix}/")[2] for key in listed) == [
+        "images/give way/1.png",
+        "images/stop/1.png",
+        "images/stop/2.png",
+        "listing/dataset.json",
+        "listing/listing.parquet",
+    ]
+
+
+def test_pictures_that_are_in_no_folder_of_a_class_are_refused_before_anything_is_sent(place, tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("a/1.png", "lost.png"):
+        Image.new("RGB", (20, 20)).save(tmp_path / name)
+    with pytest.raises(DatasetError, match=r"lost\.png lies in no folder of a class"):
+        datasets.upload(*place, tmp_path)
+    prefix = f"datasets/data/{datasets._digest(tmp_path, datasets._files(tmp_path))}"
+    assert list(datasets._keys(place[1].client("s3"), place[1].bucket, prefix)) == []

@@ -1,6 +1,9 @@
 import hashlib
 import io
 import json
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -74,6 +77,29 @@ def test_the_number_of_workers_does_not_show(workers, prepared, synthetic, tmp_p
     monkeypatch.setattr(crew, "CHUNK", 7)
     assert run(synthetic, tmp_path, "--workers", str(workers)) == 0
     assert digests(tmp_path) == digests(prepared)
+
+
+def test_workers_end_with_a_process_that_is_killed(few, tmp_path):
+    """Nothing may be left behind that waits for tasks for ever."""
+    archive = few(classes=43, tracks=60, frames=2).zip(tmp_path / "zips")
+    words = ["--input-dir", str(archive), "--output-dir", str(tmp_path / "out"), "--workers", "2"]
+    running = subprocess.Popen([sys.executable, preprocess.__file__, *words], start_new_session=True)
+
+    def workers() -> list[str]:
+        listed = subprocess.run(["ps", "-eo", "sess=,args="], capture_output=True, text=True, check=True).stdout
+        members = [line.split(None, 1) for line in listed.splitlines()]
+        return [args for session, args in members if session == str(running.pid) and "spawn_main" in args]
+
+    deadline = time.monotonic() + 60
+    while len(workers()) < 2:
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running.kill()
+    running.wait()
+    while workers():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_few_images_get_one_process_and_many_get_what_there_is():

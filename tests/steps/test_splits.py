@@ -89,3 +89,4 @@ def test_what_an_archive_divides_stays_so():
 def test_only_images_among_which_a_split_is_chosen_need_a_group():
     given = [frame(0, "", 1, ""), frame(0, "", 2, "train"), frame(0, "", 3, "test"), frame(0, "00001", 4, "train")]
     assert undecided(collect(given))["file"].to_pylist() == ["0/_1", "0/_2"]
+    assert len(undecided(collect([*given, frame(0, "", 5, "validation")]))) == 0

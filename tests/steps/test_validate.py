@@ -4,7 +4,8 @@ from urllib.parse import quote
 
 import pandas as pd
 import pytest
-from official import TRAIN
+from layouts import folders, kaggle, pickles, write
+from official import TRAIN, build
 
 import preprocess
 import validate
@@ -34,6 +35,28 @@ def test_the_synthetic_set_is_good(prepared, tmp_path, capsys):
     assert capsys.readouterr().err == ""
     assert outcome(tmp_path)["success"] is True
     assert outcome(tmp_path)["images"] == 43 * 8
+
+
+NAMES = b"ClassId,SignName\n0,Stop\n1,Give way\n2,Roundabout\n"
+
+
+@pytest.mark.parametrize(
+    ("layout", "members"),
+    [
+        ("kaggle", lambda: kaggle(build(43))),
+        ("pickles", lambda: {**pickles(), "signnames.csv": NAMES}),
+        ("folders", lambda: folders(images=12)),
+    ],
+)
+def test_every_layout_goes_all_the_way(layout, members, tmp_path):
+    prepare(write(tmp_path / "set", members()), tmp_path / "prepared")
+    assert run(tmp_path / "prepared", tmp_path / "out") == 0
+    notes = json.loads((tmp_path / "prepared" / "manifest" / "dataset.json").read_text())
+    assert notes["layout"] == layout
+    manifest = pd.read_parquet(tmp_path / "prepared" / "manifest" / "manifest-00000.parquet")
+    assert set(manifest["split"]) == {"train", "validation", "test"}
+    names = json.loads((tmp_path / "prepared" / "train" / "labels.json").read_text())
+    assert len(names) == manifest["class_id"].nunique()
 
 
 def test_the_documents_show_the_suite_and_its_results(prepared, tmp_path):

@@ -1,26 +1,16 @@
-"""What bad input gets: refused or reported, by name, in one line, with nothing half written.
+"""Data sets that are broken as a whole, in a table, in a zip, in a pickle: how each is made, and what must be said."""
 
-One table. Each kind breaks a good data set in one way, and says what has to be said about it: by preprocessing, which
-refuses what cannot be read at all, or by validation, which reports what can be read and must not be trained on.
-"""
-
-import io
 import pickle
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bad_images import WHOLE_PNG, pixels
 from layouts import arrays, encoded, folders, kaggle, pack, pickles, write
 from official import HEADER, TEST, TRAIN, Official, build, ppm
-from PIL import Image
-
-import preprocess
-import validate
 
 IMAGE = f"{TRAIN}/00001/00001_00000.ppm"
 TABLE = f"{TRAIN}/00001/GT-00001.csv"
@@ -49,83 +39,6 @@ def refused(name: str, *said: str):
         return make
 
     return add
-
-
-def image(name: str, content: Callable[[], bytes], said: str) -> None:
-    """A training image of these bytes: reported as one that cannot be decoded."""
-
-    def make(folder: Path) -> Path:
-        files = build(CLASSES)
-        files.train[IMAGE] = content()
-        return files.zip(folder)
-
-    KINDS[name] = Kind(make, ("every file can be decoded (1 of", IMAGE, said), reported=True)
-
-
-def pixels(*shape: int) -> np.ndarray:
-    return np.random.default_rng(3).integers(0, 256, shape, np.uint8)
-
-
-def saved(picture: Image.Image, form: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, form, **options)
-    return buffer.getvalue()
-
-
-def png_header(width: int, height: int, depth: int = 8) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
-def animated() -> bytes:
-    frames = [Image.fromarray(pixels(32, 32, 3)) for _ in range(3)]
-    return saved(frames[0], "PNG", save_all=True, append_images=[frame.transpose(0) for frame in frames[1:]])
-
-
-def damaged(content: bytes, start: int) -> bytes:
-    return content[:start] + b"\x00\xff" * 30 + content[start + 60 :]
-
-
-WHOLE_PNG, WHOLE_JPEG = encoded(pixels(32, 32, 3)), encoded(pixels(32, 32, 3), "JPEG")
-
-image("an image of zero bytes", bytes, "")
-image("an image of spaces", lambda: b" " * 3085, "")
-image("a text with an image's name", lambda: b"Dear model, how are you?", "")
-image("a page of a proxy with an image's name", lambda: b"<html>403 Forbidden</html>", "")
-image("a PPM that is cut", lambda: ppm(pixels(32, 32, 3))[:-100], "")
-image("a PPM without its size", lambda: b"P6\n255\n" + bytes(100), "")
-image("a PPM of letters", lambda: b"P6\nwide high\n255\n" + bytes(100), "")
-image("a PPM of no width", lambda: b"P6\n0 32\n255\n", "")
-image("a PPM of negative height", lambda: b"P6\n32 -32\n255\n" + bytes(3072), "")
-image("a PNG that is cut", lambda: WHOLE_PNG[: len(WHOLE_PNG) // 2], "")
-image("a PNG that is nothing but its signature", lambda: b"\x89PNG\r\n\x1a\n", "")
-image("a PNG with damaged pixels", lambda: damaged(WHOLE_PNG, 200), "")
-image("a PNG without its pixels", lambda: png_header(32, 32), "")
-image("a JPEG that is cut", lambda: WHOLE_JPEG[: len(WHOLE_JPEG) // 2], "")
-image("a JPEG of headers alone", lambda: WHOLE_JPEG[:60], "")
-image("a bomb: a PPM that claims 50,000 x 50,000 pixels", lambda: b"P6\n50000 50000\n255\nxx", "")
-image("a bomb: a PNG that claims 50,000 x 50,000 pixels", lambda: png_header(50_000, 50_000), "")
-image("an image just above the largest side", lambda: b"P6\n4097 16\n255\n" + bytes(4097 * 16 * 3), "")
-image("a JPEG in CMYK", lambda: saved(Image.fromarray(pixels(32, 32, 4), "CMYK"), "JPEG"), "")
-image("a PNG with transparent pixels", lambda: encoded(pixels(32, 32, 4)), "")
-image(
-    "a PNG with a transparent colour",
-    lambda: saved(Image.fromarray(pixels(32, 32)).convert("P"), "PNG", transparency=0),
-    "",
-)
-image("a grey PNG with 16 bits", lambda: saved(Image.fromarray(pixels(32, 32).astype(np.uint16) * 257), "PNG"), "")
-image("a PNG with 16 bits a colour", lambda: png_header(32, 32, 16), "")
-image("a PGM with 16 bits", lambda: b"P5\n32 32\n65535\n" + bytes(2048), "")
-image("an animated PNG", animated, "")
-image("a GIF", lambda: saved(Image.fromarray(pixels(32, 32)), "GIF"), "")
-image("a BMP", lambda: saved(Image.fromarray(pixels(32, 32, 3)), "BMP"), "")
-image("a TIFF", lambda: saved(Image.fromarray(pixels(32, 32, 3)), "TIFF"), "")
-image("a WebP", lambda: saved(Image.fromarray(pixels(32, 32, 3)), "WEBP"), "")
-image("a PostScript program", lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n", "")
-image("a zip with an image's name", lambda: b"PK\x05\x06" + bytes(18), "")
 
 
 def table(name: str, old: str, new: str, *said: str, member: str = TABLE) -> None:
@@ -451,42 +364,3 @@ other(
     "class 1/copy.png",
     reported=True,
 )
-
-
-def outputs(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def said(capsys) -> str:
-    error = capsys.readouterr().err
-    lines = [line for line in error.splitlines() if line]
-    assert len(lines) == 1, error
-    assert "Traceback" not in error
-    return lines[0]
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_bad_input_is_named_and_leaves_nothing_half_written(name, tmp_path, capsys):
-    kind = KINDS[name]
-    place, output = kind.make(tmp_path / "input"), tmp_path / "output"
-    before = {"train/labels.json": b"of an earlier run"}
-    write(output, before)
-    code = preprocess.main(["--input-dir", str(place), "--output-dir", str(output)])
-    if not kind.reported:
-        assert code == 1
-        line = said(capsys)
-        assert outputs(output) == before
-    else:
-        assert code == 0
-        capsys.readouterr()
-        words = ["--manifest-dir", str(output / "manifest"), "--output-dir", str(tmp_path / "validation")]
-        assert validate.main(words) == 1
-        line = said(capsys)
-        assert not (tmp_path / "validation" / "baseline.json").exists()
-    for text in kind.said:
-        assert text in line
-    assert not list(output.glob("**/.partial"))
-
-
-def test_there_are_many_kinds():
-    assert len(KINDS) >= 60
