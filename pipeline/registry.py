@@ -62,8 +62,8 @@ def version(cloud: Cloud, group: str, number: int) -> Version:
     raise RegistryError(f"{group} has no version {number} (there: {there})")
 
 
-def newest_approved(cloud: Cloud, group: str, but: int) -> Version | None:
-    """Return the newest approved version beside the one with number ``but``; that is what would serve without it."""
+def newest_approved(cloud: Cloud, group: str, but: int | None = None) -> Version | None:
+    """Return the newest approved version, which is what should serve; beside the one with number ``but``, if given."""
     approved = [each for each in versions(cloud, group) if each.status == "Approved" and each.number != but]
     return approved[0] if approved else None
 

@@ -183,6 +183,30 @@ def test_a_deletion_that_failed_before_is_waited_for_again(script: Script) -> No
     stacks.destroy(script.client, "signs")
 
 
+DETECTED = {"StackId": STACK, "StackDriftDetectionId": "1", "Timestamp": 0}
+
+
+def test_what_was_changed_by_hand_is_told_with_its_places(script: Script) -> None:
+    script.says("detect_stack_drift", StackDriftDetectionId="1")
+    script.says("describe_stack_drift_detection_status", DetectionStatus="DETECTION_IN_PROGRESS", **DETECTED)
+    script.says("describe_stack_drift_detection_status", DetectionStatus="DETECTION_COMPLETE", **DETECTED)
+    drift = {"StackId": STACK, "ResourceType": "T", "Timestamp": 0}
+    place = {"PropertyPath": "/State", "ExpectedValue": "a", "ActualValue": "b", "DifferenceType": "NOT_EQUAL"}
+    changed = {"LogicalResourceId": "Rule", "StackResourceDriftStatus": "MODIFIED", "PropertyDifferences": [place]}
+    gone = {"LogicalResourceId": "Queue", "StackResourceDriftStatus": "DELETED"}
+    script.says("describe_stack_resource_drifts", StackResourceDrifts=[{**drift, **changed}], NextToken="more")
+    script.says("describe_stack_resource_drifts", StackResourceDrifts=[{**drift, **gone}])
+    assert stacks.drift(script.client, "signs") == ["Rule modified (/State)", "Queue deleted"]
+
+
+def test_a_drift_that_cannot_be_detected_is_an_error(script: Script) -> None:
+    script.says("detect_stack_drift", StackDriftDetectionId="1")
+    failed = {"DetectionStatus": "DETECTION_FAILED", "DetectionStatusReason": "no rights"}
+    script.says("describe_stack_drift_detection_status", **DETECTED, **failed)
+    with pytest.raises(stacks.StackError, match="signs: its drift: no rights"):
+        stacks.drift(script.client, "signs")
+
+
 # On the embedded SageMaker
 
 QUEUE = json.dumps({"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}})
