@@ -14,10 +14,10 @@ PEERS := metaflow kedro prefect zenml
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-# The first interpreter that works: a name on the PATH may be a shim for a version that is not there.
+# The first interpreter that works: a name on the PATH may be a shim for a version that is not there. PYTHON names another.
 .PHONY: python
 python:
-	@for candidate in python3.12 python3.11 python3 python; do \
+	@for candidate in $(or $(PYTHON),python3.12 python3.11 python3 python); do \
 	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' >/dev/null 2>&1; then \
 	    echo "$$candidate" > .python; exit 0; fi; done; \
 	echo "make: Python 3.11 or 3.12 is needed, and none was found on the PATH" >&2; exit 1
@@ -55,10 +55,14 @@ test: install  ## unit, contract and integration tests
 	@$(BIN)/python -m pytest
 
 .PHONY: lint
-lint: install  ## formatting, lint rules, types
+lint: install  ## formatting, lint rules, types, workflows and templates; none of it needs a network
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/zizmor --offline --quiet --no-progress .github/workflows
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/actionlint .github/workflows/*.yml
+	@$(BIN)/cfn-lint --non-zero-exit-code informational infra/aws/*.yaml
 
 .PHONY: format
 format: install  ## format the code
