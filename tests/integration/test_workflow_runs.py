@@ -30,7 +30,13 @@ SMALL = {
     "minimum_accuracy = 0.96": "minimum_accuracy = 0.0",
     "minimum_class_recall = 0.4": "minimum_class_recall = 0.0",
     "maximum_calibration_error = 0.05": "maximum_calibration_error = 1.0",
-    'role_arn = ""': f'role_arn = "arn:aws:iam::{ACCOUNT}:role/traffic-signs-execution"',
+    'role_arn = ""': f'role_arn = "arn:aws:iam::{ACCOUNT}:role/traffic-signs-pipeline"',
+    **{
+        f'{job} = ""': f'{job} = "arn:aws:iam::{ACCOUNT}:role/traffic-signs-{job}"'
+        for job in ("data", "training", "deployment", "serving")
+    },
+    'owner = ""': 'owner = "somebody"',
+    'repository = ""': 'repository = "signs"',
     'bucket = ""': 'bucket = "signs-on-aws"',
     "bake_seconds = 60 ": "bake_seconds = 0 ",
 }
@@ -40,6 +46,29 @@ EXPRESSIONS = {
     "inputs.reason": "it is [good] enough; $(false) 'quoted'",
 }
 """What GitHub puts in for these; another one in a workflow ends the test."""
+
+
+RECORDER = """
+import os
+from botocore import client
+call = client.BaseClient._make_api_call
+def recorded(self, operation, request):
+    with open(os.environ["CALLS"], "a") as file:
+        file.write(f"{self.meta.service_model.signing_name}:{operation}\\n")
+    return call(self, operation, request)
+client.BaseClient._make_api_call = recorded
+"""
+"""Python imports it before anything else, and so each call of a job's commands is written down."""
+
+ACTIONS = {
+    "HeadBucket": "ListBucket",
+    "ListObjectsV2": "ListBucket",
+    "HeadObject": "GetObject",
+    "CreateMultipartUpload": "PutObject",
+    "UploadPart": "PutObject",
+    "CompleteMultipartUpload": "PutObject",
+}
+"""Actions that are not called as their operations are: service authorization reference, "Amazon S3"."""
 
 
 class Runner:
@@ -54,6 +83,8 @@ class Runner:
         self.settings.write_text(text)
         self.server = control.start(self.state, 0, REGION)
         self.summary = folder / "summary.md"
+        (folder / "recorder").mkdir()
+        (folder / "recorder" / "sitecustomize.py").write_text(RECORDER)
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "SIGNS_", "GITHUB_"))}
         self._environment = {
             **clean,
@@ -61,6 +92,7 @@ class Runner:
             **{"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_SESSION_TOKEN": "x", "AWS_REGION": REGION},
             "AWS_ENDPOINT_URL": self.server.url,
             **{"SIGNS_SETTINGS": str(self.settings), "COLUMNS": "400"},
+            **{"PYTHONPATH": str(folder / "recorder"), "CALLS": str(folder / "calls-of-people")},
             **{"RUNNER_TEMP": str(folder), "GITHUB_STEP_SUMMARY": str(self.summary), "GITHUB_RUN_ID": "1"},
         }
 
@@ -98,9 +130,25 @@ class Runner:
                 continue
             ids |= {step["id"]} if "id" in step else set()
             environment = {**job["env"], **step.get("env", {}), "GITHUB_RUN_ATTEMPT": attempt}
+            environment["CALLS"] = str(self.folder / f"calls-of-{workflow}")
             filled = {key: re.sub(r"\$\{\{ (.*?) \}\}", _expression, value) for key, value in environment.items()}
             done[step["name"]] = self.bash(step["run"], **filled)
         return done
+
+    def called(self, *workflows: str) -> set[str]:
+        """What the jobs of workflows have called, as actions."""
+        lines = [line for each in workflows for line in (self.folder / f"calls-of-{each}").read_text().splitlines()]
+        pairs = (line.split(":") for line in lines)
+        # Who one is, everybody may ask.
+        return {f"{service}:{ACTIONS.get(name, name)}" for service, name in pairs} - {"sts:GetCallerIdentity"}
+
+    def allowed(self, role: str) -> set[str]:
+        """What a role may do."""
+        iam = self.client("iam")
+        names = iam.list_role_policies(RoleName=role)["PolicyNames"]
+        documents = [iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in names]
+        actions = [statement["Action"] for document in documents for statement in document["Statement"]]
+        return {action for named in actions for action in ([named] if isinstance(named, str) else named)}
 
     def change(self, old: str, new: str) -> None:
         """Merge a change of the settings."""
@@ -131,7 +179,8 @@ def runner(tmp_path_factory):
 
 def test_a_person_deploys_the_stacks_first(runner):
     told = runner.signs("infra deploy --yes")
-    assert "RoleArn = arn:aws:iam::123456789012:role/traffic-signs-execution" in told
+    for output, name in {"": "pipeline", "Training": "training", "GitHubTrain": "github-train"}.items():
+        assert f"{output}RoleArn = arn:aws:iam::{ACCOUNT}:role/traffic-signs-{name}" in told
     assert runner.client("s3").get_bucket_versioning(Bucket="signs-on-aws")["Status"] == "Enabled"
 
 
@@ -183,6 +232,25 @@ def test_a_model_that_fails_the_gate_fails_the_job_and_is_told_of_too(runner):
     assert "## traffic-signs-training: Failed" in told
     assert "### Quality gate: **not passed**" in told
     assert re.search(r"\| MinimumAccuracy \| 0\.\d+ \| ≥ 1 \| \*\*missed\*\* \|", told)
+
+
+def test_each_role_may_do_what_its_jobs_called_and_what_has_a_reason_besides(runner):
+    called, allowed = runner.called("train", "drift"), runner.allowed("traffic-signs-github-train")
+    assert called - allowed == set()
+    reads = {action for action in allowed if re.match("(iam:(Get|List)|events:|sqs:|s3:Get(Bucket|Enc|Life))", action)}
+    # Not called by name, or not here: passing a role, a change set that is not empty, the look at what was changed by
+    # hand, large files.
+    assert allowed - called - reads == {
+        "iam:PassRole",
+        "cloudformation:DeleteChangeSet",
+        "cloudformation:DescribeChangeSet",
+        "cloudformation:DescribeStackDriftDetectionStatus",
+        "cloudformation:DescribeStackResourceDrifts",
+        "cloudformation:DetectStackResourceDrift",
+        "s3:AbortMultipartUpload",
+    }
+    called, allowed = runner.called("deploy"), runner.allowed("traffic-signs-github-deploy")
+    assert called == allowed
 
 
 def test_a_version_that_is_turned_down_fails_the_job(runner):
