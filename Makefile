@@ -17,10 +17,10 @@ READER := torchvision
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-# The first interpreter that works: a name on the PATH may be a shim for a version that is not there.
+# The first interpreter that works: a name on the PATH may be a shim for a version that is not there. PYTHON names another.
 .PHONY: python
 python:
-	@for candidate in python3.12 python3.11 python3 python; do \
+	@for candidate in $(or $(PYTHON),python3.12 python3.11 python3 python); do \
 	  if "$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' >/dev/null 2>&1; then \
 	    echo "$$candidate" > .python; exit 0; fi; done; \
 	echo "make: Python 3.11 or 3.12 is needed, and none was found on the PATH" >&2; exit 1
@@ -58,15 +58,28 @@ test: install  ## unit, contract and integration tests
 	@$(BIN)/python -m pytest
 
 .PHONY: lint
-lint: install  ## formatting, lint rules, types
+lint: install .venv-lint/installed  ## formatting, lint rules, types, workflows and templates; none of it needs a network
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/zizmor --offline --quiet --no-progress .github/workflows
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/actionlint .github/workflows/*.yml
+	@$(BIN)/cfn-lint --non-zero-exit-code informational infra/aws/*.yaml
+	@.venv-lint/bin/checkov --config-file .checkov.yaml
 
 .PHONY: format
 format: install  ## format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+# An environment of its own in folder 1, from list 2.
+APART = rm -rf $(1) && $(BIN)/python -m venv $(1) && \
+  if [ -x $(BIN)/uv ]; then \
+    $(BIN)/uv pip install --quiet --compile-bytecode --python $(1)/bin/python --require-hashes -r $(2); \
+  else \
+    $(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(2); \
+  fi
 
 .PHONY: bench-local
 bench-local: install $(PEERS:%=.venv-bench/%/installed)  ## measure the embedded SageMaker beside other tools' runners
@@ -114,12 +127,11 @@ bench-drawn: install  ## train on drawn signs, real ones, and both; DATA=folder 
 # One that cannot be installed stops nothing: its row in the report says so.
 .venv-bench/%/installed: benchmarks/requirements/%.txt | install
 	@echo "installing $* into .venv-bench/$*"
-	@rm -rf .venv-bench/$* && $(BIN)/python -m venv .venv-bench/$*
-	@if [ -x $(BIN)/uv ]; then \
-	  $(BIN)/uv pip install --quiet --compile-bytecode --python .venv-bench/$*/bin/python --require-hashes -r $<; \
-	else \
-	  .venv-bench/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; \
-	fi && touch $@ || echo "$* cannot be installed here"
+	@$(call APART,.venv-bench/$*,$<) && touch $@ || echo "$* cannot be installed here"
+
+.venv-lint/installed: requirements/checkov.txt | install
+	@echo "installing checkov into .venv-lint"
+	@$(call APART,.venv-lint,$<) && touch $@
 
 # Addresses of package indexes must not get into the lists, hence the flags.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
@@ -130,6 +142,7 @@ lock: install  ## write the lock files anew
 	@$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	@$(COMPILE) requirements/runtime.in -o requirements/runtime.txt
 	@$(COMPILE) requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
+	@$(COMPILE) requirements/checkov.in -o requirements/checkov.txt
 	@for step in $(STEPS); do \
 	  $(COMPILE) steps/requirements/$$step.in -c requirements/runtime.txt -o steps/requirements/$$step.txt; done
 	@for peer in $(PEERS) $(SERVERS); do $(COMPILE) benchmarks/requirements/$$peer.in -o benchmarks/requirements/$$peer.txt; done
@@ -137,4 +150,4 @@ lock: install  ## write the lock files anew
 .PHONY: clean
 clean:  ## stop the embedded SageMaker and remove what was built here
 	@if [ -x $(BIN)/signs ]; then $(BIN)/signs local stop; fi
-	@rm -rf .venv .venv-bench .signs .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf .venv .venv-bench .venv-lint .signs .pytest_cache .mypy_cache .ruff_cache

@@ -175,6 +175,42 @@ def destroy(client: Any, stack: str) -> None:
         _pause(deadline, f"stack {stack} ({now['StackStatus']})")
 
 
+def drift(client: Any, stack: str) -> list[str]:
+    """Return what differs from how a stack was deployed, because somebody changed it by hand; a phrase a resource.
+
+    Raises ``StackError`` if there is no such stack, or CloudFormation cannot tell.
+    """
+    try:
+        detection = client.detect_stack_drift(StackName=stack)["StackDriftDetectionId"]
+        deadline = time.monotonic() + WAIT_SECONDS
+        request = {"StackDriftDetectionId": detection}
+        while (answer := client.describe_stack_drift_detection_status(**request))["DetectionStatus"].endswith(
+            "_PROGRESS"
+        ):
+            _pause(deadline, f"stack {stack}: the detection of its drift")
+        if answer["DetectionStatus"] == "DETECTION_FAILED":
+            raise StackError(f"stack {stack}: its drift: {answer.get('DetectionStatusReason', 'no reason is given')}")
+        return [_drifted(found) for found in _drifts(client, stack)]
+    except ClientError as error:
+        raise StackError(f"stack {stack}: CloudFormation cannot tell what was changed: {_words(error)}") from error
+
+
+def _drifts(client: Any, stack: str) -> Iterator[dict[str, Any]]:
+    request = {"StackName": stack, "StackResourceDriftStatusFilters": ["MODIFIED", "DELETED"]}
+    while True:
+        answer = client.describe_stack_resource_drifts(**request)
+        yield from answer["StackResourceDrifts"]
+        if "NextToken" not in answer:
+            return
+        request["NextToken"] = answer["NextToken"]
+
+
+def _drifted(found: dict[str, Any]) -> str:
+    places = ", ".join(each["PropertyPath"] for each in found.get("PropertyDifferences", []))
+    status = found["StackResourceDriftStatus"].lower()
+    return f"{found['LogicalResourceId']} {status}{f' ({places})' if places else ''}"
+
+
 def outputs(client: Any, stack: str) -> dict[str, str]:
     """Return a stack's outputs. Raises ``StackError`` if there is no such stack."""
     described = _describe(client, stack)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.commands import data, endpoint, infra, local, models, runs
+from pipeline.commands import data, endpoint, infra, local, models, runs, summary
 
 app = typer.Typer(
     help="A traffic-sign classifier's whole life as one SageMaker pipeline, on AWS or on this machine.\n\n"
     "Exit codes: 0 done, 1 refused (one line says why), 2 wrong command line, 3 the execution failed or was stopped, "
-    "4 the model did not pass the quality gate.",
+    "4 the model did not pass the quality gate, 5 something differs (only with --exit-code).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
@@ -18,10 +18,12 @@ app = typer.Typer(
 
 app.command()(runs.run)
 app.command()(runs.definition)
+app.command()(runs.diff)
 app.command()(runs.upsert)
 app.command()(runs.start)
 app.command()(runs.deploy)
 app.command()(runs.status)
+app.command()(summary.summary)
 app.command()(runs.logs)
 app.command()(runs.stop)
 app.command()(runs.retry)

@@ -11,7 +11,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.local import control
-from pipeline.settings import Settings
+from pipeline.settings import JobRoles, Settings
 
 LOCAL_ROLE = "arn:aws:iam::123456789012:role/embedded-sagemaker"
 
@@ -46,6 +46,11 @@ class Cloud:
     region: str
     bucket: str
     role_arn: str
+    job_roles: JobRoles | None = None
+
+    def role(self, actor: Literal["data", "training", "deployment", "serving"]) -> str:
+        """Return the role of those jobs, or of the model that serves."""
+        return getattr(self.job_roles, actor, "") or self.role_arn
 
     def client(self, service: str) -> Any:
         """Make a boto3 client of a service."""
@@ -107,11 +112,12 @@ def aws(settings: Settings, role: bool = True) -> Cloud:
     except (ClientError, BotoCoreError) as error:
         raise CloudError(f"AWS does not accept the credentials: {error}") from error
     bucket = settings.aws.bucket or f"sagemaker-{settings.region}-{account}"
-    return Cloud("aws", session, settings.region, bucket, settings.aws.role_arn)
+    return Cloud("aws", session, settings.region, bucket, settings.aws.role_arn, settings.aws.job_roles)
 
 
 def offline(settings: Settings) -> Cloud:
     """Name what a definition needs without reaching any cloud, for printing one."""
     session = EndpointSession("http://127.0.0.1:9", settings.region)
     bucket = settings.aws.bucket or f"sagemaker-{settings.region}-123456789012"
-    return Cloud("local", session, settings.region, bucket, settings.aws.role_arn or LOCAL_ROLE)
+    role = settings.aws.role_arn or LOCAL_ROLE
+    return Cloud("local", session, settings.region, bucket, role, settings.aws.job_roles)

@@ -132,7 +132,8 @@ class Workshop:
         step = Path(script).stem
         code = self.staging.add(step, files_of(script))
         processor = Processor(
-            role=self.cloud.role_arn,
+            # Of all jobs this one alone may touch the endpoint.
+            role=self.cloud.role("deployment" if step == "deploy" else "data"),
             image_uri=self.image("training"),
             instance_count=instance_count,
             instance_type=instance_type,
@@ -159,7 +160,7 @@ class Workshop:
             {
                 "model-package-group": self.settings.model_package_group,
                 "endpoint-name": self.settings.endpoint,
-                "role-arn": self.cloud.role_arn,
+                "role-arn": self.cloud.role("serving"),
                 "instance-type": endpoint_instance_type,
                 **_profile(self.settings.deployment),
                 "capture-uri": f"s3://{self.cloud.bucket}/{self.settings.name}/captured",
@@ -186,7 +187,7 @@ class Workshop:
         # The SDK takes an S3 prefix for a folder only with its slash.
         code = f"{self.staging.add('train', files_of('train.py'))}/"
         trainer = StagedTrainer(
-            role=self.cloud.role_arn,
+            role=self.cloud.role("training"),
             training_image=self.image("training"),
             source_code=SourceCode(source_dir=code, entry_script="train.py"),
             compute=Compute(

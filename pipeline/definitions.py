@@ -9,13 +9,16 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
 from pipeline import datasets
+from pipeline.changes import Change, compare
 from pipeline.clouds import Cloud
 from pipeline.settings import Settings
 
@@ -31,22 +34,41 @@ TELEMETRY_OFF = {
 """The SDK's defaults; without any it would read files of the machine, which no definition should depend on."""
 
 
-def render(settings: Settings, cloud: Cloud) -> dict[str, str]:
-    """Return the pipelines' definitions by name, as indented JSON; nothing is sent anywhere."""
-    definitions, _ = _build(settings, cloud)
-    return {name: json.dumps(json.loads(text), indent=2) for name, text in definitions.items()}
+@dataclass(frozen=True)
+class Built:
+    """Definitions that have been sent nowhere yet."""
+
+    texts: Mapping[str, str]
+    """JSON, by the pipeline's name."""
+    staging: Staging
+    """The code that they refer to."""
+
+
+def changes(built: Built, cloud: Cloud) -> dict[str, list[Change]]:
+    """Return what sending the definitions would change, by the pipeline's name; it changes nothing."""
+    return {name: compare(_current(cloud, name), text) for name, text in built.texts.items()}
+
+
+def send(built: Built, settings: Settings, cloud: Cloud) -> list[str]:
+    """Create or update the pipelines, their code and the registry group, and return the pipelines' ARNs."""
+    built.staging.upload(cloud.client("s3"))
+    datasets.mark_absence(settings, cloud)
+    _ensure_group(settings, cloud)
+    return [_upsert(cloud, name, text) for name, text in built.texts.items()]
 
 
 def upsert(settings: Settings, cloud: Cloud) -> list[str]:
-    """Create or update the pipelines, their code and the registry group, and return the pipelines' ARNs."""
-    definitions, staging = _build(settings, cloud)
-    staging.upload(cloud.client("s3"))
-    datasets.mark_absence(settings, cloud)
-    _ensure_group(settings, cloud)
-    return [_upsert(cloud, name, text) for name, text in definitions.items()]
+    """Build the definitions and send them, in one."""
+    return send(build(settings, cloud), settings, cloud)
 
 
-def _build(settings: Settings, cloud: Cloud) -> tuple[dict[str, str], Staging]:
+def render(settings: Settings, cloud: Cloud) -> dict[str, str]:
+    """Return the pipelines' definitions by name, as indented JSON; nothing is sent anywhere."""
+    return {name: json.dumps(json.loads(text), indent=2) for name, text in build(settings, cloud).texts.items()}
+
+
+def build(settings: Settings, cloud: Cloud) -> Built:
+    """Build the pipelines' definitions; nothing is sent anywhere."""
     # The SDK makes clients at import, and fails without a region.
     os.environ.setdefault("AWS_DEFAULT_REGION", cloud.region)
     # Its check of the role asks IAM for a simulation, which few may call and no definition depends on.
@@ -58,7 +80,7 @@ def _build(settings: Settings, cloud: Cloud) -> tuple[dict[str, str], Staging]:
         with _unchecked_defaults():
             workshop = Workshop.open(settings, cloud, TELEMETRY_OFF)
             pipelines = [training.build(workshop), deployment.build(workshop)]
-            return {pipeline.name: pipeline.definition() for pipeline in pipelines}, workshop.staging
+            return Built({pipeline.name: pipeline.definition() for pipeline in pipelines}, workshop.staging)
 
 
 @contextmanager
@@ -76,6 +98,15 @@ def _unchecked_defaults() -> Iterator[None]:
         yield
     finally:
         SageMakerConfig.validate_sagemaker_config = validate
+
+
+def _current(cloud: Cloud, name: str) -> str | None:
+    try:
+        return str(cloud.client("sagemaker").describe_pipeline(PipelineName=name)["PipelineDefinition"])
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceNotFound":
+            raise
+        return None
 
 
 def _upsert(cloud: Cloud, name: str, text: str) -> str:

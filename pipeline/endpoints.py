@@ -71,6 +71,37 @@ def watch(cloud: Cloud, name: str, seconds: float) -> Iterator[tuple[dict[str, A
         time.sleep(seconds)
 
 
+def until_served(cloud: Cloud, name: str, arn: str, seconds: float, limit: float) -> Iterator[str]:
+    """Yield what happens in words whenever it changes, until the endpoint serves a version.
+
+    Looks every few ``seconds``. Raises ``EndpointError`` when the version is no longer approved, with the reason, or
+    does not serve within ``limit`` seconds.
+    """
+    sagemaker, deadline, said = cloud.client("sagemaker"), time.monotonic() + limit, ""
+    while True:
+        described = _described(cloud, name)
+        state = _in_words(described) if described else f"there is no endpoint {name} yet"
+        if state != said:
+            yield state
+            said = state
+        if described and (described["EndpointStatus"], described["ModelPackageArn"]) == ("InService", arn):
+            return
+        package = sagemaker.describe_model_package(ModelPackageName=arn)
+        if package["ModelApprovalStatus"] != "Approved":
+            reason = package.get("ApprovalDescription") or "no reason is given"
+            raise EndpointError(f"{arn} is {package['ModelApprovalStatus']}: {reason}")
+        if time.monotonic() > deadline:
+            raise EndpointError(f"{arn} does not serve after {limit:.0f} s; last: {state}")
+        time.sleep(seconds)
+
+
+def _described(cloud: Cloud, name: str) -> dict[str, Any] | None:
+    try:
+        return describe(cloud, name)
+    except EndpointError:
+        return None
+
+
 def _in_words(described: dict[str, Any]) -> str:
     """Say what an endpoint does: its status, and what an update of it is about."""
     pending = described.get("PendingDeploymentSummary")

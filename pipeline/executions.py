@@ -71,17 +71,37 @@ class Snapshot:
         return {step.name: step for step in self.steps}[name]
 
 
-def start(cloud: Cloud, pipeline: str, parameters: Mapping[str, str], name: str | None = None) -> str:
-    """Start an execution and return its ARN.
+@dataclass(frozen=True)
+class Selection:
+    """Some steps of a pipeline, run again on what an earlier execution made of the others."""
 
-    Raises ``ExecutionError`` when the pipeline does not exist or a parameter is not accepted.
+    steps: tuple[str, ...]
+    source: str
+    """ARN of the earlier execution."""
+
+
+def start(
+    cloud: Cloud,
+    pipeline: str,
+    parameters: Mapping[str, str],
+    token: str | None = None,
+    selection: Selection | None = None,
+) -> str:
+    """Start an execution and return its ARN; the same ``token`` again answers the same execution.
+
+    Raises ``ExecutionError`` when the pipeline does not exist, or a parameter or the selection is not accepted.
     """
     request: dict[str, Any] = {
         "PipelineName": pipeline,
         "PipelineParameters": [{"Name": key, "Value": value} for key, value in parameters.items()],
     }
-    if name:
-        request["PipelineExecutionDisplayName"] = name
+    if token:
+        request["ClientRequestToken"] = token
+    if selection:
+        request["SelectiveExecutionConfig"] = {
+            "SourcePipelineExecutionArn": selection.source,
+            "SelectedSteps": [{"StepName": step} for step in selection.steps],
+        }
     try:
         return str(cloud.client("sagemaker").start_pipeline_execution(**request)["PipelineExecutionArn"])
     except ClientError as error:

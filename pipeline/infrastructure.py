@@ -28,8 +28,15 @@ def plan(settings: Settings, cloud: Cloud, template: str) -> stacks.Plan:
 
 def _parameters(settings: Settings, cloud: Cloud, template: str) -> dict[str, str]:
     if template == "automation":
-        return {"Name": settings.name, "EndpointInstanceType": settings.instances.endpoint}
-    parameters = {"Name": settings.name, "BucketName": cloud.bucket}
+        return {
+            "Name": settings.name,
+            "EndpointInstanceType": settings.instances.endpoint,
+            "AlertEmail": settings.automation.alert_email,
+            "MonthlyBudget": str(settings.automation.monthly_budget),
+            "TrainingSchedule": settings.automation.training_schedule,
+            "TrainingData": settings.automation.training_data,
+        }
+    parameters = {"Name": settings.name, "BucketName": cloud.bucket, **_github(settings)}
     if _exists(cloud, settings):
         return parameters
     # What is there already and is not this stack's own stays so: whether it is, only the first deployment can see.
@@ -37,6 +44,18 @@ def _parameters(settings: Settings, cloud: Cloud, template: str) -> dict[str, st
         **parameters,
         "CreateBucket": _text(not _has_bucket(cloud)),
         "CreateModelPackageGroup": _text(not _has_group(cloud, settings)),
+        "CreateGitHubProvider": _text(not _has_provider(cloud)),
+    }
+
+
+def _github(settings: Settings) -> dict[str, str]:
+    github = settings.github
+    return {
+        "GitHubOwner": github.owner,
+        "GitHubRepository": github.repository,
+        "GitHubOwnerId": github.owner_id,
+        "GitHubRepositoryId": github.repository_id,
+        "GitHubEnvironment": github.environment,
     }
 
 
@@ -58,6 +77,15 @@ def _has_bucket(cloud: Cloud) -> bool:
 def _has_group(cloud: Cloud, settings: Settings) -> bool:
     sagemaker = cloud.client("sagemaker")
     return _answers(lambda: sagemaker.describe_model_package_group(ModelPackageGroupName=settings.model_package_group))
+
+
+def _has_provider(cloud: Cloud) -> bool:
+    """Tell whether the account trusts GitHub already; whoever may not know tries to make it do so."""
+    try:
+        providers = cloud.client("iam").list_open_id_connect_providers()["OpenIDConnectProviderList"]
+    except ClientError:
+        return False
+    return any(provider["Arn"].endswith("/token.actions.githubusercontent.com") for provider in providers)
 
 
 def _answers(call: Any) -> bool:

@@ -89,25 +89,29 @@ def follow(cloud: Cloud, arn: str, show: Callable[[executions.Snapshot], None]) 
 def conclude(settings: Settings, cloud: Cloud, snapshot: executions.Snapshot) -> Outcome:
     """Fetch an ended execution's report, and ask the endpoint about the test pictures put aside for it."""
     folder = settings.state_dir / "runs" / snapshot.identifier
-    evaluated = any(step.name == "Evaluate" and step.status == "Succeeded" for step in snapshot.steps)
-    if not evaluated:
+    address = evaluated(cloud, snapshot)
+    if address is None:
         return Outcome(snapshot, None, {}, ())
-    job = snapshot.step("Evaluate").job
-    _fetch(cloud, _evaluation_address(cloud, job), folder)
+    fetch(cloud, address, folder)
     metrics = json.loads((folder / "evaluation.json").read_text())["metrics"]
     deployed = any(step.name == "DeployEndpoint" and step.status == "Succeeded" for step in snapshot.steps)
     samples = _ask(settings, cloud, folder / "samples") if deployed else ()
     return Outcome(snapshot, folder / "report.html", metrics, samples)
 
 
-def _evaluation_address(cloud: Cloud, job: str) -> str:
+def evaluated(cloud: Cloud, snapshot: executions.Snapshot) -> str | None:
+    """Return the S3 address of what evaluation wrote, or ``None`` where it was not reached."""
+    if not any(step.name == "Evaluate" and step.status == "Succeeded" for step in snapshot.steps):
+        return None
+    job = snapshot.step("Evaluate").job
     outputs = cloud.client("sagemaker").describe_processing_job(ProcessingJobName=job)["ProcessingOutputConfig"][
         "Outputs"
     ]
     return str(next(output["S3Output"]["S3Uri"] for output in outputs if output["OutputName"] == "evaluation"))
 
 
-def _fetch(cloud: Cloud, address: str, folder: Path) -> None:
+def fetch(cloud: Cloud, address: str, folder: Path) -> None:
+    """Copy everything below an S3 address into a folder."""
     parsed = urlparse(address)
     prefix = f"{parsed.path.strip('/')}/"
     s3 = cloud.client("s3")

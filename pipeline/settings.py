@@ -34,11 +34,50 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True, config=_strict)
+class JobRoles:
+    """Roles of the jobs, and of the model that serves; instead of one that is empty the pipeline's own is taken."""
+
+    data: str
+    training: str
+    deployment: str
+    serving: str
+
+
+@dataclass(frozen=True, config=_strict)
 class Aws:
     """Where and as whom to work on AWS."""
 
     role_arn: str
     bucket: str
+    job_roles: JobRoles
+
+
+@dataclass(frozen=True, config=_strict)
+class GitHub:
+    """Which repository may train and deploy on AWS; without an owner none may."""
+
+    owner: str
+    repository: str
+    owner_id: str
+    repository_id: str
+    environment: Annotated[str, Len(1)]
+
+
+@dataclass(frozen=True, config=_strict)
+class Automation:
+    """What happens by itself on AWS; what is empty, or 0, does not."""
+
+    alert_email: str
+    monthly_budget: Annotated[int, Interval(ge=0)]
+    training_schedule: str
+    training_data: str
+
+    def __post_init__(self) -> None:
+        """Refuse what would do nothing, silently."""
+        if self.monthly_budget and not self.alert_email:
+            raise ValueError("monthly_budget needs alert_email: whom should it tell?")
+        if bool(self.training_schedule) != bool(self.training_data):
+            raise ValueError("training_schedule and training_data need each other")
 
 
 @dataclass(frozen=True, config=_strict)
@@ -171,6 +210,8 @@ class Settings:
     name: Annotated[str, Len(1, 40)]
     region: str
     aws: Aws
+    github: GitHub
+    automation: Automation
     local: Local
     images: Images
     instances: Instances

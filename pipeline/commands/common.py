@@ -52,6 +52,8 @@ class Exit(IntEnum):
     """The execution failed or was stopped."""
     GATE = 4
     """The quality gate turned the model down."""
+    DIFFERS = 5
+    """What is there is not what should be; only with ``--exit-code``."""
 
 
 class CloudName(StrEnum):
@@ -89,6 +91,8 @@ ProfileOption = Annotated[
         show_default="[deployment] profile of the settings",
     ),
 ]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+ExitCodeOption = Annotated[bool, typer.Option("--exit-code", help="Exit with 5 if there is a difference.")]
 DEFAULT_SETTINGS = settings.DEFAULT_FILE
 
 

@@ -10,20 +10,23 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline import clouds, endpoints, executions, lifecycle, registry
+from pipeline.clouds import Cloud
 from pipeline.commands.common import (
     DEFAULT_SETTINGS,
     CloudName,
     CloudOption,
     Exit,
+    ExitCodeOption,
     JsonOption,
     SettingsOption,
+    YesOption,
     console,
     print_json,
     say,
     told,
 )
 from pipeline.commands.views import ExecutionView
-from pipeline.settings import load
+from pipeline.settings import Settings, load
 
 app = typer.Typer(help="Describe, watch, roll back and delete the endpoint.", no_args_is_help=True)
 
@@ -51,10 +54,40 @@ def describe(
 
 @app.command()
 @told
-def watch(cloud: CloudOption = CloudName.LOCAL, settings_file: SettingsOption = DEFAULT_SETTINGS) -> None:
+def check(
+    exit_code: ExitCodeOption = False,
+    cloud: CloudOption = CloudName.LOCAL,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
+    """Compare the version that the endpoint serves with the newest approved one."""
+    settings = load(settings_file)
+    place = clouds.connect(cloud, settings)
+    served = registry.by_arn(place, endpoints.live(place, settings.endpoint))
+    wanted = registry.newest_approved(place, settings.model_package_group)
+    right = wanted is not None and wanted.arn == served.arn
+    newest = "no version is approved" if wanted is None else f"version {wanted.number} is the newest approved one"
+    say(f"version {served.number} ({served.status}) serves; {newest}")
+    if exit_code and not right:
+        raise typer.Exit(Exit.DIFFERS)
+
+
+@app.command()
+@told
+def watch(
+    version: Annotated[
+        int | None,
+        typer.Option("--version", help="Until this version serves. Exit code 3 if it does not.", show_default="none"),
+    ] = None,
+    minutes: Annotated[float, typer.Option("--minutes", help="How long to wait for --version.", min=0)] = 60.0,
+    cloud: CloudOption = CloudName.LOCAL,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
     """Follow an update of the endpoint, step by step. Exit code 3 if it failed or was rolled back."""
     settings = load(settings_file)
     place = clouds.connect(cloud, settings)
+    if version is not None:
+        _watch_version(settings, place, version, minutes)
+        return
     reason = ""
     for described, state in endpoints.watch(place, settings.endpoint, lifecycle.WATCH_SECONDS[place.kind]):
         say(f"{datetime.now():%H:%M:%S}  {state}")
@@ -64,11 +97,23 @@ def watch(cloud: CloudOption = CloudName.LOCAL, settings_file: SettingsOption = 
         raise typer.Exit(Exit.FAILED)
 
 
+def _watch_version(settings: Settings, place: Cloud, version: int, minutes: float) -> None:
+    arn = registry.version(place, settings.model_package_group, version).arn
+    try:
+        every = lifecycle.WATCH_SECONDS[place.kind]
+        for state in endpoints.until_served(place, settings.endpoint, arn, every, minutes * 60):
+            say(f"{datetime.now():%H:%M:%S}  {state}")
+    except endpoints.EndpointError as error:
+        say(f"[bold red]version {version} does not serve[/]: {escape(str(error))}")
+        raise typer.Exit(Exit.FAILED) from error
+    say(f"endpoint {settings.endpoint} serves version {version}")
+
+
 @app.command()
 @told
 def rollback(
     reason: Annotated[str, typer.Option("--reason", help="Why; kept with the version.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: YesOption = False,
     cloud: CloudOption = CloudName.LOCAL,
     settings_file: SettingsOption = DEFAULT_SETTINGS,
 ) -> None:
@@ -94,7 +139,7 @@ def rollback(
 @app.command()
 @told
 def delete(
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: YesOption = False,
     cloud: CloudOption = CloudName.LOCAL,
     settings_file: SettingsOption = DEFAULT_SETTINGS,
 ) -> None:

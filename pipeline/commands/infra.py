@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 from rich.table import Table
 
@@ -14,7 +12,10 @@ from pipeline.commands.common import (
     DEFAULT_SETTINGS,
     CloudName,
     CloudOption,
+    Exit,
+    ExitCodeOption,
     SettingsOption,
+    YesOption,
     console,
     say,
     told,
@@ -23,21 +24,47 @@ from pipeline.settings import load
 
 app = typer.Typer(help="Deploy, compare and destroy the CloudFormation stacks.", no_args_is_help=True)
 
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-
 
 @app.command()
 @told
-def diff(cloud: CloudOption = CloudName.LOCAL, settings_file: SettingsOption = DEFAULT_SETTINGS) -> None:
+def diff(
+    exit_code: ExitCodeOption = False,
+    cloud: CloudOption = CloudName.LOCAL,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
     """Show what deploying would change, and change nothing."""
     settings = load(settings_file)
     place = clouds.connect(cloud, settings, role=False)
+    differs = False
     for template in infrastructure.TEMPLATES:
         planned = infrastructure.plan(settings, place, template)
+        differs = differs or bool(planned.changes)
         try:
             _show(planned)
         finally:
             stacks.discard(place.client("cloudformation"), planned)
+    if exit_code and differs:
+        raise typer.Exit(Exit.DIFFERS)
+
+
+@app.command()
+@told
+def drift(
+    exit_code: ExitCodeOption = False,
+    cloud: CloudOption = CloudName.LOCAL,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
+    """Show what was changed by hand in what the stacks made. Only AWS can tell."""
+    settings = load(settings_file)
+    place = clouds.connect(cloud, settings, role=False)
+    found = []
+    for template in infrastructure.TEMPLATES:
+        stack = infrastructure.name(settings, template)
+        drifted = stacks.drift(place.client("cloudformation"), stack)
+        found += drifted
+        say(f"{stack}: {'; '.join(drifted) or 'as it was deployed'}")
+    if exit_code and found:
+        raise typer.Exit(Exit.DIFFERS)
 
 
 @app.command()

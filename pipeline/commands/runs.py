@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -14,18 +15,22 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline import clouds, definitions, endpoints, executions, lifecycle
+from pipeline import changes, clouds, definitions, endpoints, executions, lifecycle
+from pipeline.changes import Change
 from pipeline.clouds import Cloud
 from pipeline.commands.common import (
     DEFAULT_SETTINGS,
     CloudName,
     CloudOption,
     Exit,
+    ExitCodeOption,
     JsonOption,
     PortOption,
     ProfileOption,
     SettingsOption,
+    YesOption,
     console,
+    errors,
     print_json,
     say,
     told,
@@ -65,7 +70,7 @@ class PipelineName(StrEnum):
 @told
 def run(
     data: DataOption = "synthetic",
-    changes: SetOption = None,
+    changed: SetOption = None,
     cloud: CloudOption = CloudName.LOCAL,
     port: PortOption = None,
     profile: ProfileOption = None,
@@ -77,7 +82,7 @@ def run(
     """
     settings = load(settings_file, profile)
     begun = time.monotonic()
-    parameters = {"ModelApprovalStatus": "Approved", **_presets(settings, data), **_changes(changes)}
+    parameters = {"ModelApprovalStatus": "Approved", **_presets(settings, data), **_changes(changed)}
     check(parameters)
     place = clouds.connect(cloud, settings, start=True, port=port)
     say(f"{_where(place)}; bucket {place.bucket}")
@@ -118,13 +123,13 @@ def _presets(settings: Settings, data: str) -> dict[str, str]:
 
 
 def _changes(given: list[str] | None) -> dict[str, str]:
-    changes: dict[str, str] = {}
+    found: dict[str, str] = {}
     for text in given or []:
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise ParameterError(f"--set {text}: expected NAME=VALUE, for example Epochs=5")
-        changes[name] = value
-    return changes
+        found[name] = value
+    return found
 
 
 def _print_outcome(outcome: Outcome, seconds: float) -> None:
@@ -177,34 +182,75 @@ def _exit_code(snapshot: Snapshot) -> Exit:
 @told
 def definition(
     pipeline: Annotated[PipelineName, typer.Argument(help="Which pipeline.")] = PipelineName.TRAINING,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            "--against", help="Print what changes from the definition in this file instead, as Markdown.", exists=True
+        ),
+    ] = None,
     profile: ProfileOption = None,
     settings_file: SettingsOption = DEFAULT_SETTINGS,
 ) -> None:
     """Print a pipeline's definition, the JSON that SageMaker is given. Needs no cloud."""
     settings = load(settings_file, profile)
-    typer.echo(definitions.render(settings, clouds.offline(settings))[f"{settings.name}-{pipeline}"])
+    name = f"{settings.name}-{pipeline}"
+    text = definitions.render(settings, clouds.offline(settings))[name]
+    typer.echo(text if against is None else changes.markdown(name, changes.compare(against.read_text(), text)))
 
 
 @told
 def upsert(
+    yes: YesOption = False,
     profile: ProfileOption = None,
     cloud: CloudOption = CloudName.LOCAL,
     json_: JsonOption = False,
     settings_file: SettingsOption = DEFAULT_SETTINGS,
 ) -> None:
-    """Create or update the pipelines, upload their code, and make sure that the registry group exists."""
+    """Create or update the pipelines, upload their code, and make sure that the registry group exists.
+
+    On AWS what changes is shown first, step by step, and asked about.
+    """
     settings = load(settings_file, profile)
-    arns = definitions.upsert(settings, clouds.connect(cloud, settings))
+    place = clouds.connect(cloud, settings)
+    built = definitions.build(settings, place)
+    if place.kind == "aws":
+        _agree(definitions.changes(built, place), yes)
+    arns = definitions.send(built, settings, place)
     if json_:
         print_json({"PipelineArns": arns})
     for arn in [] if json_ else arns:
         say(f"upserted {arn}")
 
 
+def _agree(found: Mapping[str, Sequence[Change]], yes: bool) -> None:
+    """Show what would change, on stderr because stdout may be for a machine, and ask whether it shall."""
+    for name, changed in found.items():
+        typer.echo(changes.text(name, changed), err=True)
+    if any(found.values()) and not yes:
+        typer.confirm("Upsert?", abort=True, err=True)
+
+
+@told
+def diff(
+    exit_code: ExitCodeOption = False,
+    profile: ProfileOption = None,
+    cloud: CloudOption = CloudName.LOCAL,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
+    """Show what `signs upsert` would change in the pipelines, step by step, and change nothing."""
+    settings = load(settings_file, profile)
+    place = clouds.connect(cloud, settings)
+    found = definitions.changes(definitions.build(settings, place), place)
+    for name, changed in found.items():
+        typer.echo(changes.text(name, changed))
+    if exit_code and any(found.values()):
+        raise typer.Exit(Exit.DIFFERS)
+
+
 @told
 def start(
     data: DataOption,
-    changes: SetOption = None,
+    changed: SetOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Watch the execution until it has ended.")] = False,
     cloud: CloudOption = CloudName.LOCAL,
     json_: JsonOption = False,
@@ -213,13 +259,14 @@ def start(
     """Start the pipeline as it was upserted. The model waits for approval unless --set says otherwise."""
     settings = load(settings_file)
     place = clouds.connect(cloud, settings)
-    arn = lifecycle.start(settings, place, _dataset(settings, place, data), _changes(changes))
+    arn = lifecycle.start(settings, place, _dataset(settings, place, data), _changes(changed))
     if json_:
         print_json({"PipelineExecutionArn": arn})
     else:
         say(f"started {arn}")
     if wait:
-        with ExecutionView(place, console) as view:
+        # What a machine reads is one document.
+        with ExecutionView(place, errors if json_ else console) as view:
             snapshot = lifecycle.follow(place, arn, view)
         raise typer.Exit(_exit_code(snapshot))
 

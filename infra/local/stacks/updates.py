@@ -13,13 +13,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from moto.cloudformation import parsing
+from moto.cloudformation import models, parsing, responses
 from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import Change, ChangeSet, CloudFormationBackend, Event, Stack
 from moto.cloudformation.parsing import ResourceMap
 
 from infra.local.service import Service
-from infra.local.stacks import types as stack_types  # noqa: F401 - moto finds the types because they have been imported
+from infra.local.stacks import alerts, identities, types  # noqa: F401 - moto finds the types because they have been imported
 from infra.local.stacks.resources import SageMakerType
 from infra.local.stacks.templates import in_order, parsed, present, references, resolved, scope_of
 from infra.local.store import Record
@@ -46,6 +46,8 @@ def install(service: Service) -> None:
 
 
 def _install() -> None:
+    for module in (models, responses):
+        module.yaml_tag_constructor = _knowing_conditions(module.yaml_tag_constructor)
     for name in ("parse_and_create_resource", "parse_and_update_resource"):
         setattr(parsing, name, _naming_the_resource(getattr(parsing, name)))
     CloudFormationBackend.create_change_set = _seeing_no_changes(CloudFormationBackend.create_change_set)
@@ -59,6 +61,16 @@ def _install() -> None:
 
 
 # Change sets
+
+
+def _knowing_conditions(stock: Callable[..., Any]) -> Callable[..., Any]:
+    """Read ``!Condition``, which alone of the short forms stands for no function; moto reads one."""
+
+    @functools.wraps(stock)
+    def construct(loader: Any, tag: Any, node: Any) -> Any:
+        return {"Condition": node.value} if tag == "!Condition" else stock(loader, tag, node)
+
+    return construct
 
 
 def _refusing_what_cannot_be(stock: Callable[..., Any]) -> Callable[..., Any]:

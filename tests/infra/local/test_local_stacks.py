@@ -69,8 +69,9 @@ def test_the_foundation_is_really_there(cloud: Cloud, stack: Deployer) -> None:
     name, bucket = unique("signs"), unique("bucket")
     outputs = stack.deploy(FOUNDATION, Name=name, BucketName=bucket, Encryption="KMS")
     key = outputs.pop("KeyArn")
-    role = f"arn:aws:iam::{ACCOUNT}:role/{name}-execution"
-    assert outputs == {"BucketName": bucket, "RoleArn": role, "ModelPackageGroupName": name}
+    actors = {"": "pipeline", **{each.title(): each for each in ("data", "training", "deployment", "serving")}}
+    roles = {f"{output}RoleArn": f"arn:aws:iam::{ACCOUNT}:role/{name}-{actor}" for output, actor in actors.items()}
+    assert outputs == {"BucketName": bucket, "ModelPackageGroupName": name, **roles}
     s3 = cloud.client("s3")
     encryption = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"][0]
     assert encryption["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
@@ -86,14 +87,14 @@ def test_the_foundation_is_really_there(cloud: Cloud, stack: Deployer) -> None:
     assert cloud.client("kms").get_key_rotation_status(KeyId=key)["KeyRotationEnabled"]
     assert cloud.sagemaker.describe_model_package_group(ModelPackageGroupName=name)
     iam = cloud.client("iam")
-    assert set(iam.list_role_policies(RoleName=f"{name}-execution")["PolicyNames"]) == {
-        *("objects", "steps", "surroundings"),
-    }
+    assert set(iam.list_role_policies(RoleName=f"{name}-pipeline")["PolicyNames"]) == {"objects", "steps"}
+    (attached,) = iam.list_attached_role_policies(RoleName=f"{name}-data")["AttachedPolicies"]
+    assert attached["PolicyName"] == f"{name}-surroundings"
     # A registry that is the stack's own takes versions as any other does.
     cloud.sagemaker.create_model_package(ModelPackageGroupName=name)
     stack.destroy()
     with pytest.raises(iam.exceptions.NoSuchEntityException):
-        iam.get_role(RoleName=f"{name}-execution")
+        iam.get_role(RoleName=f"{name}-pipeline")
     assert s3.get_bucket_versioning(Bucket=bucket)["Status"] == "Enabled"
     assert len(cloud.sagemaker.list_model_packages(ModelPackageGroupName=name)["ModelPackageSummaryList"]) == 1
     with pytest.raises(stacks.StackError, match=r"Bucket .AWS::S3::Bucket.: .*not available"):
@@ -104,19 +105,21 @@ def test_the_foundation_is_really_there(cloud: Cloud, stack: Deployer) -> None:
 def test_changes_are_those_of_what_the_parameters_lead_to(cloud: Cloud, stack: Deployer) -> None:
     name, bucket = unique("signs"), unique("bucket")
     given = {"Name": name, "BucketName": bucket}
+    roles = [f"{actor}Role" for actor in ("Pipeline", "Data", "Training", "Deployment", "Serving")]
     assert stack.changes(FOUNDATION, **given) == {
         "Bucket": "Add",
         "BucketPolicy": "Add",
         "ModelPackageGroup": "Add",
-        "ExecutionRole": "Add",
+        "Surroundings": "Add",
+        **dict.fromkeys(roles, "Add"),
     }
     stack.deploy(FOUNDATION, **given)
     assert stack.changes(FOUNDATION) == {}
     assert stack.changes(FOUNDATION, **given, Encryption="S3") == {}
-    kms = {"Key": "Add", "Bucket": "Modify", "ExecutionRole": "Modify"}
+    kms = {"Key": "Add", "Bucket": "Modify", **dict.fromkeys(roles, "Modify")}
     assert stack.changes(FOUNDATION, Encryption="KMS") == kms
     key = stack.deploy(FOUNDATION, Encryption="KMS")["KeyArn"]
-    policy = cloud.client("iam").get_role_policy(RoleName=f"{name}-execution", PolicyName="objects")["PolicyDocument"]
+    policy = cloud.client("iam").get_role_policy(RoleName=f"{name}-data", PolicyName="objects")["PolicyDocument"]
     assert policy["Statement"][-1]["Resource"] == key
     assert stack.changes(FOUNDATION, Encryption="S3") == {**kms, "Key": "Remove"}
     assert "KeyArn" not in stack.deploy(FOUNDATION, Encryption="S3")
@@ -150,6 +153,46 @@ def test_what_a_text_holds_and_what_a_role_loses_is_changed(cloud: Cloud, stack:
     iam = cloud.client("iam")
     assert iam.list_role_policies(RoleName=name)["PolicyNames"] == ["kept"]
     assert iam.get_role(RoleName=name)["Role"]["Description"] == "for second"
+
+
+def test_a_shared_policy_and_a_provider_change_in_place(cloud: Cloud, stack: Deployer) -> None:
+    name, iam = unique("policy"), cloud.client("iam")
+    url = f"https://{unique('issuer')}.example.com"
+
+    def written(action: str, client: str, **more: Any) -> str:
+        document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": action, "Resource": "*"}]}
+        policy = {"ManagedPolicyName": name, "PolicyDocument": document}
+        return template(
+            {
+                "Policy": {"Type": "AWS::IAM::ManagedPolicy", "Properties": policy},
+                "Issuer": {
+                    "Type": "AWS::IAM::OIDCProvider",
+                    "Properties": {"Url": url, "ClientIdList": [client], **more},
+                },
+            },
+            Outputs={key: {"Value": {"Ref": key}} for key in ("Policy", "Issuer")},
+        )
+
+    def allowed(arn: str) -> str:
+        version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+        document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+        return str(document["Statement"][0]["Action"])
+
+    first = stack.deploy(written("sqs:SendMessage", "one"))
+    assert first["Policy"] == f"arn:aws:iam::{ACCOUNT}:policy/{name}"
+    assert first["Issuer"] == f"arn:aws:iam::{ACCOUNT}:oidc-provider/{url.removeprefix('https://')}"
+    assert allowed(first["Policy"]) == "sqs:SendMessage"
+    assert stack.deploy(written("sqs:ReceiveMessage", "two")) == first
+    assert allowed(first["Policy"]) == "sqs:ReceiveMessage"
+    assert len(iam.list_policy_versions(PolicyArn=first["Policy"])["Versions"]) == 1
+    assert iam.get_open_id_connect_provider(OpenIDConnectProviderArn=first["Issuer"])["ClientIDList"] == ["two"]
+    with pytest.raises(stacks.StackError, match="the embedded SageMaker has no Tags"):
+        stack.deploy(written("sqs:ReceiveMessage", "two", Tags=[{"Key": "a", "Value": "b"}]))
+    stack.destroy()
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.get_open_id_connect_provider(OpenIDConnectProviderArn=first["Issuer"])
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.get_policy(PolicyArn=first["Policy"])
 
 
 DEPLOYMENT = definition(
@@ -215,6 +258,23 @@ def test_types_that_are_not_there_are_refused_by_name(cloud: Cloud, stack: Deplo
     never = {"Conditions": {"Never": {"Fn::Equals": ["a", "b"]}}}
     conditional = {key: {**node, "Condition": "Never"} for key, node in unknown.items() if key != "Queue"}
     assert stack.changes(template({"Queue": queue(name), **conditional}, **never)) == {}
+
+
+def test_a_condition_made_of_others_is_read_in_its_short_form(cloud: Cloud, stack: Deployer) -> None:
+    name = unique("queue")
+    text = f"""
+    Parameters: {{Word: {{Type: String, Default: ""}}}}
+    Conditions:
+      Given: !Not [!Equals [!Ref Word, ""]]
+      Both: !And [!Condition Given, !Equals [a, a]]
+    Resources:
+      Always: {{Type: "AWS::SQS::Queue", Properties: {{QueueName: {name}-always}}}}
+      Sometimes: {{Type: "AWS::SQS::Queue", Condition: Both, Properties: {{QueueName: {name}-sometimes}}}}
+    """
+    assert stack.changes(text) == {"Always": "Add"}
+    assert stack.changes(text, Word="yes") == {"Always": "Add", "Sometimes": "Add"}
+    stack.deploy(text, Word="yes")
+    assert queues(cloud, name) == [f"{name}-always", f"{name}-sometimes"]
 
 
 def test_templates_that_are_none_are_refused(cloud: Cloud, stack: Deployer) -> None:

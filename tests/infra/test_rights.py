@@ -1,0 +1,324 @@
+"""Who may do what: the roles as IAM has them once the templates are deployed, on the embedded SageMaker."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from botocore import xform_name
+
+from infra import stacks
+
+
+def _place(package: str, name: str) -> str:
+    return str(Path(str(sys.modules[package].__file__)).with_name(name))
+
+
+# All that parliament wants of pkg_resources, which setuptools has given up, is where its own two files lie.
+sys.modules.setdefault("pkg_resources", SimpleNamespace(resource_filename=_place))  # type: ignore[arg-type]
+import parliament  # noqa: E402 - needs the line above
+
+ROOT = Path(stacks.__file__).parents[1]
+AWS = Path(stacks.__file__).with_name("aws")
+ACCOUNT = "123456789012"
+GITHUB = {"GitHubOwner": "somebody", "GitHubRepository": "signs", "GitHubOwnerId": "11", "GitHubRepositoryId": "22"}
+TOKEN = "token.actions.githubusercontent.com"
+
+Statement = dict[str, Any]
+
+
+class Rights:
+    """What a deployed stack's roles may do, and who may take them on."""
+
+    def __init__(self, iam: Any, name: str) -> None:
+        self.policies: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        self.trust: dict[str, Statement] = {}
+        for role in iam.get_paginator("list_roles").paginate().build_full_result()["Roles"]:
+            if role["RoleName"].startswith(f"{name}-"):
+                short = role["RoleName"].removeprefix(f"{name}-")
+                self.policies[short] = list(self._documents(iam, role["RoleName"]))
+                (self.trust[short],) = role["AssumeRolePolicyDocument"]["Statement"]
+
+    @staticmethod
+    def _documents(iam: Any, role: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+            yield policy, iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+        for attached in iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]:
+            arn = attached["PolicyArn"]
+            version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+            document = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
+            yield "surroundings", document
+
+    def statements(self, role: str, *, but: str = "") -> list[Statement]:
+        return [each for policy, document in self.policies[role] if policy != but for each in document["Statement"]]
+
+    def actions(self, role: str, *, but: str = "") -> set[str]:
+        return {action for each in self.statements(role, but=but) for action in listed(each["Action"])}
+
+
+def listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+@pytest.fixture(scope="module")
+def name() -> str:
+    return f"signs-{secrets.token_hex(3)}"
+
+
+@pytest.fixture(scope="module")
+def rights(client: Callable[[str], Any], name: str) -> Rights:
+    cloudformation = client("cloudformation")
+    given = {"BucketName": f"{name}-bucket", "Encryption": "KMS", **GITHUB}
+    schedule = {"TrainingSchedule": "rate(7 days)", "TrainingData": "s3://bucket/data"}
+    for template, more in (("foundation", given), ("automation", schedule)):
+        text = (AWS / f"{template}.yaml").read_text()
+        stacks.apply(cloudformation, stacks.plan(cloudformation, f"{name}-{template}", text, {"Name": name, **more}))
+    return Rights(client("iam"), name)
+
+
+ROLES = (
+    "approval",
+    "data",
+    "deployment",
+    "github-deploy",
+    "github-train",
+    "pipeline",
+    "schedule",
+    "serving",
+    "training",
+)
+
+
+def test_there_is_a_role_for_each_that_acts(rights: Rights) -> None:
+    assert sorted(rights.policies) == sorted(ROLES)
+
+
+# What parliament knows of each action: which resources and conditions it takes, and which do not fit together.
+
+
+def findings(document: dict[str, Any]) -> list[str]:
+    analyzed = parliament.analyze_policy_string(json.dumps(document))
+    return [f"{found.issue}: {found.detail}" for found in analyzed.findings]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_parliament_finds_nothing(rights: Rights, role: str) -> None:
+    assert [found for _, document in rights.policies[role] for found in findings(document)] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Action": "s3:GetObjekt"},
+        {"Resource": "arn:aws:sqs:eu-central-1:123456789012:queue"},
+        {"Condition": {"StringEquals": {"iam:PassedToServices": "sagemaker.amazonaws.com"}}},
+        {"Effect": "Permit"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_parliament_finds_what_cannot_be(rights: Rights, change: Statement) -> None:
+    document = copy.deepcopy(dict(rights.policies["data"])["objects"])
+    document["Statement"][1].update(change)
+    assert findings(document) != []
+
+
+# What each role may do is what its code calls, and what SageMaker does in its name.
+
+OBJECTS = {"s3:GetBucketLocation", "s3:ListBucket", "s3:GetObject", "kms:Decrypt"}
+WRITING = OBJECTS | {"s3:AbortMultipartUpload", "s3:PutObject", "kms:GenerateDataKey"}
+SURROUNDINGS = {
+    "logs:CreateLogGroup",
+    "logs:CreateLogStream",
+    "logs:DescribeLogStreams",
+    "logs:PutLogEvents",
+    "cloudwatch:PutMetricData",
+    "ecr:BatchCheckLayerAvailability",
+    "ecr:BatchGetImage",
+    "ecr:GetDownloadUrlForLayer",
+    "ecr:GetAuthorizationToken",
+}
+"""Developer guide, "How to use SageMaker AI execution roles": CreateProcessingJob, CreateTrainingJob, CreateModel."""
+
+
+@pytest.mark.parametrize("role", ["data", "training", "serving"])
+def test_jobs_that_call_nothing_may_read_write_and_be_heard(rights: Rights, role: str) -> None:
+    assert rights.actions(role) == WRITING | SURROUNDINGS
+
+
+def called_by_the_deployment() -> set[str]:
+    """The calls that the step's source holds, as actions."""
+    sources = [ROOT / "steps" / "deploy.py", *(ROOT / "steps" / "trafficsigns" / "hosting").glob("*.py")]
+    source = "\n".join(path.read_text() for path in sources)
+    prefixes = {"runtime": "sagemaker", "autoscaling": "application-autoscaling"}
+    pattern = r"\b_?(sagemaker|runtime|cloudwatch|autoscaling)\.(\w+)(?:\(\"(\w+)\"\))?"
+    found = {(prefixes.get(c, c), paged or method) for c, method, paged in re.findall(pattern, source)}
+    return {f"{c}:{name}" for c, name in found if name not in ("exceptions", "amazonaws", "get_paginator")}
+
+
+IMPLIED = {
+    # Passing a role, tagging at creation, and what scaling calls in turn are no calls of their own.
+    "iam:pass_role",
+    "iam:create_service_linked_role",
+    "sagemaker:add_tags",
+    "sagemaker:update_endpoint_weights_and_capacities",
+}
+
+
+def snake(actions: set[str]) -> set[str]:
+    return {f"{action.partition(':')[0]}:{xform_name(action.partition(':')[2])}" for action in actions}
+
+
+def excess(allowed: set[str], called: set[str]) -> tuple[set[str], set[str]]:
+    """What is called and not allowed, and what is allowed and not called."""
+    return called - allowed, allowed - called - IMPLIED
+
+
+def test_the_deployment_may_do_what_its_script_calls_and_no_more(rights: Rights) -> None:
+    allowed = snake(rights.actions("deployment") - WRITING - SURROUNDINGS)
+    called = called_by_the_deployment()
+    assert len(called) >= 20
+    assert excess(allowed, called) == (set(), set())
+    # The check sees a right that was forgotten, and one too many.
+    assert excess(allowed - {"sagemaker:update_endpoint"}, called)[0] == {"sagemaker:update_endpoint"}
+    assert excess(allowed | {"sagemaker:delete_model_package"}, called)[1] == {"sagemaker:delete_model_package"}
+
+
+def test_only_deploying_touches_the_endpoint_and_only_the_pipeline_starts_jobs(rights: Rights) -> None:
+    def may(action: str) -> set[str]:
+        return {role for role in ROLES if action in rights.actions(role)}
+
+    for action in ("CreateEndpoint", "UpdateEndpoint", "DeleteEndpoint", "CreateModel", "InvokeEndpoint"):
+        assert may(f"sagemaker:{action}") == {"deployment"}
+    assert may("sagemaker:UpdateModelPackage") == {"deployment", "github-deploy"}
+    assert may("sagemaker:CreateModelPackage") == may("sagemaker:CreateTrainingJob") == {"pipeline"}
+    assert may("sagemaker:StartPipelineExecution") == {"approval", "github-train", "schedule"}
+    assert may("cloudformation:ExecuteChangeSet") == may("iam:PutRolePolicy") == set()
+
+
+def test_roles_are_passed_to_sagemaker_alone_and_by_name(rights: Rights, name: str) -> None:
+    passed = {}
+    for role in ROLES:
+        for statement in rights.statements(role):
+            if "iam:PassRole" in listed(statement["Action"]):
+                assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+                passed[role] = {arn.rpartition(f"role/{name}-")[2] for arn in listed(statement["Resource"])}
+    assert passed == {
+        "pipeline": {"data", "training", "deployment"},
+        "deployment": {"serving"},
+        "github-train": {"pipeline"},
+    }
+
+
+WITHOUT_RESOURCES = {
+    "application-autoscaling:DescribeScalableTargets",
+    "cloudformation:DescribeStackDriftDetectionStatus",
+    "cloudformation:GetTemplateSummary",
+    "cloudwatch:PutMetricData",
+    "ecr:GetAuthorizationToken",
+    "sagemaker:ListEndpointConfigs",
+    "sagemaker:ListModelPackageGroups",
+    "sagemaker:ListModelPackages",
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_nothing_is_allowed_everywhere_but_what_knows_no_resources(rights: Rights, role: str) -> None:
+    everywhere = [s for s in rights.statements(role) if "*" in listed(s["Resource"])]
+    assert {action for statement in everywhere for action in listed(statement["Action"])} <= WITHOUT_RESOURCES
+    assert all("*" not in action for action in rights.actions(role))
+
+
+def test_what_is_written_stays_below_the_projects_prefix(rights: Rights, name: str) -> None:
+    root = f"arn:aws:s3:::{name}-bucket/{name}/"
+    written = {}
+    for role in ROLES:
+        for statement in rights.statements(role):
+            if "s3:PutObject" in listed(statement["Action"]):
+                written[role] = {arn.removeprefix(root) for arn in listed(statement["Resource"])}
+    assert written == {
+        "data": {"executions/*"},
+        "training": {"executions/*", "checkpoints/*"},
+        "deployment": {"executions/*"},
+        "serving": {"captured/*"},
+        "github-train": {"code/*", "data/*"},
+    }
+
+
+# Who may take a role on
+
+
+def problems(role: str, trust: Statement) -> list[str]:
+    """What is wrong with a role's trust."""
+    if role.startswith("github-"):
+        return _of_github(role, trust)
+    service = "events.amazonaws.com" if role in ("approval", "schedule") else "sagemaker.amazonaws.com"
+    wanted = {
+        "Principal": {"Service": service},
+        "Action": "sts:AssumeRole",
+    }
+    found = [key for key, value in wanted.items() if trust[key] != value]
+    equals = trust.get("Condition", {}).get("StringEquals", {})
+    return found + ([] if equals == {"aws:SourceAccount": ACCOUNT} else ["Condition"])
+
+
+def _of_github(role: str, trust: Statement) -> list[str]:
+    place = "ref:refs/heads/main" if role == "github-train" else "environment:production"
+    subjects = [f"repo:somebody/signs:{place}", f"repo:somebody@11/signs@22:{place}"]
+    condition = {f"{TOKEN}:aud": "sts.amazonaws.com", f"{TOKEN}:sub": subjects}
+    if role == "github-deploy":
+        condition[f"{TOKEN}:ref"] = "refs/heads/main"
+    wanted = {
+        "Principal": {"Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{TOKEN}"},
+        "Action": "sts:AssumeRoleWithWebIdentity",
+        "Condition": {"StringEquals": condition},
+    }
+    return [key for key, value in wanted.items() if trust[key] != value]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_is_taken_on_by_whom_it_is_for(rights: Rights, role: str) -> None:
+    assert problems(role, rights.trust[role]) == []
+
+
+@pytest.mark.parametrize(
+    ("role", "weaken"),
+    [
+        ("github-train", lambda t: t["Condition"].update(StringLike=t["Condition"].pop("StringEquals"))),
+        ("github-train", lambda t: t["Condition"]["StringEquals"].pop(f"{TOKEN}:aud")),
+        ("github-train", lambda t: t["Condition"]["StringEquals"].update({f"{TOKEN}:sub": ["repo:somebody/signs:*"]})),
+        ("github-deploy", lambda t: t["Condition"]["StringEquals"].pop(f"{TOKEN}:ref")),
+        ("github-deploy", lambda t: t.update(Principal={"Federated": "*"})),
+        ("pipeline", lambda t: t.update(Principal={"AWS": "*"})),
+        ("data", lambda t: t.pop("Condition")),
+    ],
+)
+def test_a_weakened_trust_is_seen(rights: Rights, role: str, weaken: Callable[[Statement], Any]) -> None:
+    trust = copy.deepcopy(rights.trust[role])
+    weaken(trust)
+    assert problems(role, trust) != []
+
+
+def test_the_account_trusts_github_for_this_one_audience(client: Callable[[str], Any], rights: Rights) -> None:
+    arn = f"arn:aws:iam::{ACCOUNT}:oidc-provider/{TOKEN}"
+    assert client("iam").get_open_id_connect_provider(OpenIDConnectProviderArn=arn)["ClientIDList"] == [
+        "sts.amazonaws.com"
+    ]
+
+
+def test_without_numbers_only_the_classic_subject_is_trusted(client: Callable[[str], Any]) -> None:
+    name, cloudformation = f"signs-{secrets.token_hex(3)}", client("cloudformation")
+    given = {"Name": name, "BucketName": f"{name}-b", "CreateGitHubProvider": "false"}
+    owner = {key: GITHUB[key] for key in ("GitHubOwner", "GitHubRepository")}
+    text = (AWS / "foundation.yaml").read_text()
+    stacks.apply(cloudformation, stacks.plan(cloudformation, name, text, {**given, **owner}))
+    trust = Rights(client("iam"), name).trust["github-train"]
+    assert trust["Condition"]["StringEquals"][f"{TOKEN}:sub"] == ["repo:somebody/signs:ref:refs/heads/main"]
+    stacks.destroy(cloudformation, name)
