@@ -18,7 +18,7 @@ def main() -> None:
     convolutions = [
         part
         for filters in (6, 16)
-        for part in (layers.Conv2D(filters, 5, activation="relu"), layers.AveragePooling2D())
+        for part in (layers.Conv2D(filters, 5, activation="relu"), layers.AveragePooling2D(2))
     ]
     dense = [layers.Dense(120, activation="relu"), layers.Dense(84, activation="relu")]
     answer = layers.Dense(43, activation="softmax")
