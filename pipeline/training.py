@@ -39,7 +39,7 @@ GATE = {
     "MinimumCorruptedAccuracy": ("mean_corrupted_accuracy", "at_least", "accuracy on spoilt pictures"),
     "MaximumLatencyRatio": ("latency_ratio", "at_most", "time beside LeNet-5's"),
     "MaximumArchiveMegabytes": ("archive_megabytes", "at_most", "archive in MB"),
-    "ChampionSignificance": ("champion_p_value", "at_least", "chance to be no worse than the champion"),
+    "ChampionSignificance": ("champion_p_value", "at_least", "p-value against the champion"),
 }
 """The gate's bounds: parameter, metric in evaluation.json, comparison, words. ``steps/trafficsigns/gate.py`` has them
 too, since steps and pipeline import nothing of each other; a contract test holds the two together."""

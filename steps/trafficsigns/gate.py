@@ -42,8 +42,8 @@ CRITERIA: tuple[Criterion, ...] = (
     Criterion("MinimumCorruptedAccuracy", "mean_corrupted_accuracy", "at_least", "Mean accuracy on spoilt pictures"),
     Criterion("MaximumLatencyRatio", "latency_ratio", "at_most", "Time for one picture, beside LeNet-5's", 1000.0),
     Criterion("MaximumArchiveMegabytes", "archive_megabytes", "at_most", "Size of the model archive in MB", 5000.0),
-    # Below the bound the champion's lead is more than chance explains.
-    Criterion("ChampionSignificance", "champion_p_value", "at_least", "Chance that it is no worse than the champion"),
+    # Below the bound the champion's lead is more than chance would explain.
+    Criterion("ChampionSignificance", "champion_p_value", "at_least", "McNemar's test against the champion, p-value"),
 )
 
 

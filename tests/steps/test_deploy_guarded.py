@@ -190,6 +190,28 @@ def test_a_quota_rejects_no_version(world, serving, second, tmp_path, capsys):
     assert world.status(arn)[0] == "Approved"
 
 
+@pytest.mark.parametrize("action", ["PutMetricAlarm", "UpdateEndpoint", "InvokeEndpoint"])
+def test_missing_rights_reject_no_version(action, world, serving, second, tmp_path, monkeypatch, capsys):
+    arn = second()
+    session = deploy.boto3.Session
+
+    def forbidden(**options):
+        made = session(**options)
+
+        def refuse(**_):
+            # The embedded SageMaker asks nobody for rights; this is how IAM's answer reaches the step.
+            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": f"no right to {action}"}}, action)
+
+        made.events.register(f"before-call.*.{action}", refuse)
+        return made
+
+    monkeypatch.setattr(deploy.boto3, "Session", forbidden)
+    assert world.deploy(tmp_path) == 1
+    assert f"no right to {action}" in line(capsys)
+    assert world.endpoint()["EndpointConfigName"] == serving
+    assert world.status(arn)[0] == "Approved"
+
+
 def test_a_model_that_somebody_deleted_is_made_anew(world, serving, second, tmp_path):
     arn = second()
     assert world.deploy(tmp_path) == 0
