@@ -20,6 +20,25 @@ class CloudError(Exception):
     """A cloud that cannot be worked in; the text is one line with the reason and the way out."""
 
 
+NO_MACHINE = "AWS has no such machine just now: try later, or take another machine type"
+
+REMEDIES = {
+    "ResourceLimitExceeded": "a quota of this account: Service Quotas, Amazon SageMaker; or take another machine type",
+    "CapacityError": NO_MACHINE,
+    "InsufficientInstanceCapacity": NO_MACHINE,
+    "ThrottlingException": "AWS was asked too often: try again in a minute",
+    "AccessDenied": "these credentials lack that right: docs/aws.md says which a person needs",
+    "ExpiredToken": "these credentials have expired: sign in again",
+}
+"""What helps against an error of AWS's, by the beginning of its code."""
+
+
+def remedy(error: ClientError) -> str:
+    """Return the way out of an error, to be put behind its message, or nothing where none is known."""
+    code = str(error.response["Error"].get("Code", ""))
+    return next((f" ({remedy})" for beginning, remedy in REMEDIES.items() if code.startswith(beginning)), "")
+
+
 class EndpointSession(boto3.Session):  # type: ignore[misc]  # boto3 ships no types
     """A boto3 session whose clients all talk to one URL."""
 

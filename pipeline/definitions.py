@@ -46,7 +46,7 @@ class Built:
 
 def changes(built: Built, cloud: Cloud) -> dict[str, list[Change]]:
     """Return what sending the definitions would change, by the pipeline's name; it changes nothing."""
-    return {name: compare(_current(cloud, name), text) for name, text in built.texts.items()}
+    return {name: compare(current(cloud, name), text) for name, text in built.texts.items()}
 
 
 def send(built: Built, settings: Settings, cloud: Cloud) -> list[str]:
@@ -100,7 +100,8 @@ def _unchecked_defaults() -> Iterator[None]:
         SageMakerConfig.validate_sagemaker_config = validate
 
 
-def _current(cloud: Cloud, name: str) -> str | None:
+def current(cloud: Cloud, name: str) -> str | None:
+    """Return a pipeline's definition as it was upserted last, or ``None`` where there is no such pipeline."""
     try:
         return str(cloud.client("sagemaker").describe_pipeline(PipelineName=name)["PipelineDefinition"])
     except ClientError as error:

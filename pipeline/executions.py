@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from pipeline.clouds import Cloud
+from pipeline.clouds import Cloud, remedy
 
 FINAL = ("Succeeded", "Failed", "Stopped")
 LOG_GROUPS = {"ProcessingJob": "/aws/sagemaker/ProcessingJobs", "TrainingJob": "/aws/sagemaker/TrainingJobs"}
@@ -106,8 +106,15 @@ def start(
         return str(cloud.client("sagemaker").start_pipeline_execution(**request)["PipelineExecutionArn"])
     except ClientError as error:
         detail = error.response["Error"]
-        hint = ": create it with `signs upsert`" if detail["Code"] == "ResourceNotFound" else ""
+        hint = ": create it with `signs upsert`" if detail["Code"] == "ResourceNotFound" else remedy(error)
         raise ExecutionError(f"{pipeline} cannot be started: {detail['Message']}{hint}") from error
+
+
+def parameters(cloud: Cloud, arn: str) -> dict[str, str]:
+    """Return what an execution was started with, by parameter."""
+    sagemaker = cloud.client("sagemaker")
+    pages = sagemaker.get_paginator("list_pipeline_parameters_for_execution").paginate(PipelineExecutionArn=arn)
+    return {each["Name"]: each["Value"] for page in pages for each in page["PipelineParameters"]}
 
 
 def find(cloud: Cloud, pipeline: str, identifier: str | None = None) -> str:

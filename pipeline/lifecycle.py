@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
-from pipeline import datasets, downloads, endpoints, executions, parameters, registry
+from pipeline import datasets, definitions, downloads, endpoints, executions, parameters, registry
 from pipeline.clouds import Cloud
 from pipeline.settings import ROOT, Settings
 
@@ -64,9 +67,41 @@ def start(settings: Settings, cloud: Cloud, data: datasets.Dataset, changes: Map
     that the settings would refuse, ``ExecutionError`` for what the cloud refuses.
     """
     champion = registry.newest_approved(cloud, settings.model_package_group)
-    values = {**data.parameters, "Commit": commit(), **({"Champion": champion.model} if champion else {}), **changes}
+    known = {"Champion": champion.model} if champion else {}
+    return _start(settings, cloud, {**data.parameters, **known, "Commit": commit(), **changes})
+
+
+def start_only(
+    settings: Settings, cloud: Cloud, steps: Sequence[str], source: str | None, changes: Mapping[str, str]
+) -> str:
+    """Run some steps again on what an earlier execution, the newest or ``source``, made of the others; returns its ARN.
+
+    It has the parameters of the earlier one, but for ``changes``. Raises as ``start`` does.
+    """
+    earlier = executions.find(cloud, settings.training_pipeline, source)
+    values = {**executions.parameters(cloud, earlier), "Commit": commit(), **changes}
+    return _start(settings, cloud, values, executions.Selection(tuple(steps), earlier))
+
+
+def _start(
+    settings: Settings, cloud: Cloud, values: Mapping[str, str], selection: executions.Selection | None = None
+) -> str:
     parameters.check(values)
-    return executions.start(cloud, settings.training_pipeline, values)
+    pipeline = settings.training_pipeline
+    what = [definitions.current(cloud, pipeline), sorted(values.items()), selection and astuple(selection)]
+    return executions.start(cloud, pipeline, values, token(what, os.environ), selection)
+
+
+def token(what: Any, environment: Mapping[str, str]) -> str | None:
+    """Return what makes a start of this happen once in a run of continuous integration, and again in its next attempt.
+
+    ``None`` outside of one: a person who starts the same thing twice wants it twice.
+    """
+    run = environment.get("GITHUB_RUN_ID")
+    if not run:
+        return None
+    digest = sha256(json.dumps([what, run, environment.get("GITHUB_RUN_ATTEMPT")]).encode())
+    return digest.hexdigest()
 
 
 def commit() -> str:

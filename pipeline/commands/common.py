@@ -106,7 +106,7 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
         except EXPECTED as error:
             reason = str(error)
         except ClientError as error:
-            reason = f"{error.operation_name}: {error.response['Error']['Message']}"
+            reason = f"{error.operation_name}: {error.response['Error']['Message']}{clouds.remedy(error)}"
         except (EndpointConnectionError, ConnectionClosedError) as error:
             reason = f"no answer any more from {error.kwargs['endpoint_url']}: {LOST}"
         except BotoCoreError as error:

@@ -42,13 +42,11 @@ from pipeline.lifecycle import Outcome
 from pipeline.parameters import ParameterError, check
 from pipeline.settings import Settings, load
 
-DataOption = Annotated[
-    str,
-    typer.Option(
-        "--data",
-        help="`synthetic` (drawn here), `official` (GTSRB, downloaded), a folder with a data set, or an s3:// prefix.",
-    ),
-]
+DATA = typer.Option(
+    "--data",
+    help="`synthetic` (drawn here), `official` (GTSRB, downloaded), a folder with a data set, or an s3:// prefix.",
+)
+DataOption = Annotated[str, DATA]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -249,17 +247,32 @@ def diff(
 
 @told
 def start(
-    data: DataOption,
+    data: Annotated[str | None, DATA] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="Run this step alone, on an earlier execution's results; may be repeated."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help="The earlier execution, for --only.", show_default="the newest")
+    ] = None,
     changed: SetOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Watch the execution until it has ended.")] = False,
     cloud: CloudOption = CloudName.LOCAL,
     json_: JsonOption = False,
     settings_file: SettingsOption = DEFAULT_SETTINGS,
 ) -> None:
-    """Start the pipeline as it was upserted. The model waits for approval unless --set says otherwise."""
+    """Start the pipeline as it was upserted. The model waits for approval unless --set says otherwise.
+
+    In a run of GitHub Actions the same start is made once, whatever is repeated.
+    """
+    if bool(data) == bool(only):
+        raise typer.BadParameter("expected either --data, or --only with the steps to run again")
     settings = load(settings_file)
     place = clouds.connect(cloud, settings)
-    arn = lifecycle.start(settings, place, _dataset(settings, place, data), _changes(changed))
+    if only:
+        arn = lifecycle.start_only(settings, place, only, source, _changes(changed))
+    else:
+        arn = lifecycle.start(settings, place, _dataset(settings, place, str(data)), _changes(changed))
     if json_:
         print_json({"PipelineExecutionArn": arn})
     else:

@@ -31,7 +31,7 @@ class Signs:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a command without waiting for it."""
-        clean = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "SIGNS_"))}
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "SIGNS_", "GITHUB_"))}
         # Wide enough that no line of a table is cut.
         environment = {**clean, "SIGNS_SETTINGS": str(self.settings), "SIGNS_PORT": "0", "COLUMNS": "400"}
         return subprocess.Popen(

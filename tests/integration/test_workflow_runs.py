@@ -32,11 +32,11 @@ SMALL = {
     "maximum_calibration_error = 0.05": "maximum_calibration_error = 1.0",
     'role_arn = ""': f'role_arn = "arn:aws:iam::{ACCOUNT}:role/traffic-signs-pipeline"',
     **{
-        f'{job} = ""': f'{job} = "arn:aws:iam::{ACCOUNT}:role/traffic-signs-{job}"'
+        f'\n{job} = ""': f'\n{job} = "arn:aws:iam::{ACCOUNT}:role/traffic-signs-{job}"'
         for job in ("data", "training", "deployment", "serving")
     },
-    'owner = ""': 'owner = "somebody"',
-    'repository = ""': 'repository = "signs"',
+    '\nowner = ""': '\nowner = "somebody"',
+    '\nrepository = ""': '\nrepository = "signs"',
     'bucket = ""': 'bucket = "signs-on-aws"',
     "bake_seconds = 60 ": "bake_seconds = 0 ",
 }
@@ -234,16 +234,30 @@ def test_a_model_that_fails_the_gate_fails_the_job_and_is_told_of_too(runner):
     assert re.search(r"\| MinimumAccuracy \| 0\.\d+ \| ≥ 1 \| \*\*missed\*\* \|", told)
 
 
+def test_the_same_start_in_the_same_attempt_is_the_same_execution(runner):
+    again = ".venv/bin/signs start --data synthetic --json"
+    first = (runner.folder / "execution.json").read_text()
+    assert runner.bash(again, SIGNS_CLOUD="aws", GITHUB_RUN_ATTEMPT="2").stdout == first
+
+
+def test_some_steps_run_again_on_what_there_is(runner):
+    done = runner.bash(
+        ".venv/bin/signs start --only Evaluate --set MinimumAccuracy=0 --wait", SIGNS_CLOUD="aws", GITHUB_RUN_ID=""
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the quality gate is passed" in done.stdout
+    assert "TrainLeNet         Executing" not in done.stdout
+    done = runner.bash(".venv/bin/signs start --only Evaluate --data synthetic", SIGNS_CLOUD="aws")
+    assert (done.returncode, "either --data, or --only" in done.stderr) == (2, True)
+
+
 def test_each_role_may_do_what_its_jobs_called_and_what_has_a_reason_besides(runner):
     called, allowed = runner.called("train", "drift"), runner.allowed("traffic-signs-github-train")
     assert called - allowed == set()
     reads = {action for action in allowed if re.match("(iam:(Get|List)|events:|sqs:|s3:Get(Bucket|Enc|Life))", action)}
-    # Not called by name, or not here: passing a role, a change set that is not empty, the look at what was changed by
-    # hand, large files.
+    # Not called by name, or not here: passing a role, the look at what was changed by hand, large files.
     assert allowed - called - reads == {
         "iam:PassRole",
-        "cloudformation:DeleteChangeSet",
-        "cloudformation:DescribeChangeSet",
         "cloudformation:DescribeStackDriftDetectionStatus",
         "cloudformation:DescribeStackResourceDrifts",
         "cloudformation:DetectStackResourceDrift",
