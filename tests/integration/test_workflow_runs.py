@@ -26,10 +26,14 @@ ACCOUNT, REGION = "123456789012", "eu-central-1"
 SMALL = {
     "tracks_per_class = 16": "tracks_per_class = 4",
     "frames_per_track = 6": "frames_per_track = 5",
-    "epochs = 14": "epochs = 2",
+    'preset = "standard"': 'preset = "lenet5"',
+    "epochs = 0 ": "epochs = 2 ",
     "minimum_accuracy = 0.96": "minimum_accuracy = 0.0",
     "minimum_class_recall = 0.4": "minimum_class_recall = 0.0",
     "maximum_calibration_error = 0.05": "maximum_calibration_error = 1.0",
+    "minimum_corrupted_accuracy = 0.7": "minimum_corrupted_accuracy = 0.0",
+    "maximum_latency_ratio = 10.0": "maximum_latency_ratio = 1000.0",
+    "champion_significance = 0.05": "champion_significance = 0.0",
     'role_arn = ""': f'role_arn = "arn:aws:iam::{ACCOUNT}:role/traffic-signs-pipeline"',
     **{
         f'\n{job} = ""': f'\n{job} = "arn:aws:iam::{ACCOUNT}:role/traffic-signs-{job}"'

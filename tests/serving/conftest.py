@@ -19,7 +19,7 @@ from trafficsigns import export, lenet
 def signs_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """LeNet-5, trained for seconds on drawn signs until it tells them apart, with the endpoint's own handler."""
     keras.utils.set_random_seed(7)
-    network = lenet.build("lenet5", len(NAMES))
+    network = lenet.lenet5(len(NAMES))
     pixels = np.stack([drawn(label, seed, 32, 32) for label in range(len(NAMES)) for seed in range(30)])
     labels = np.repeat(np.arange(len(NAMES)), 30)
     network.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))

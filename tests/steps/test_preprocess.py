@@ -86,7 +86,7 @@ def test_workers_end_with_a_process_that_is_killed(few, tmp_path):
     running = subprocess.Popen([sys.executable, preprocess.__file__, *words], start_new_session=True)
 
     def workers() -> list[str]:
-        listed = subprocess.run(["ps", "-eo", "sess=,args="], capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(["ps", "-ww", "-eo", "sess=,args="], capture_output=True, text=True, check=True).stdout
         members = [line.split(None, 1) for line in listed.splitlines()]
         return [args for session, args in members if session == str(running.pid) and "spawn_main" in args]
 

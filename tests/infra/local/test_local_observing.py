@@ -112,7 +112,7 @@ def test_requests_and_answers_are_captured_in_sagemakers_format(cloud: Cloud, en
     assert event["captureData"] == {
         "endpointInput": {"observedContentType": "text/plain", "mode": "INPUT", "data": "8", "encoding": "CSV"},
         "endpointOutput": {
-            "observedContentType": "text/plain; charset=utf-8", "mode": "OUTPUT", "data": "16.0", "encoding": "CSV",
+            "observedContentType": "text/plain", "mode": "OUTPUT", "data": "16.0", "encoding": "CSV",
         },
     }  # fmt: skip
     assert event["eventVersion"] == "0"
