@@ -143,6 +143,6 @@ def test_the_definition_job_shows_what_a_pull_request_changes(tmp_path):
     assert done.returncode == 0, done.stderr
     told = summary.read_text()
     assert "**parameter Epochs** changed" in told
-    assert '-  "DefaultValue": 14' in told
-    assert '+  "DefaultValue": 15' in told
+    assert '-  "DefaultValue": 0' in told
+    assert '+  "DefaultValue": 3' in told
     assert "### traffic-signs-deployment\n\nNothing changes." in told
