@@ -150,6 +150,15 @@ class World:
         return json.loads(answer["Body"].read())["predictions"][0]
 
 
+def reach(embedded, monkeypatch) -> None:
+    """Let the step, run in this process, find the embedded SageMaker, and wait for it in short steps."""
+    monkeypatch.setattr(deploy, "POLL_SECONDS", 0.1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", embedded.url)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", embedded.region)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+
+
 def line(capsys) -> str:
     """The one line that the step said why it failed."""
     error = capsys.readouterr().err

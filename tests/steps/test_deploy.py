@@ -4,7 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from deployment_world import PICTURES, ROLE, World, golden, line
+from deployment_world import PICTURES, ROLE, World, golden, line, reach
 
 import deploy
 from trafficsigns.hosting import golden as golden_pictures
@@ -42,11 +42,7 @@ def versions() -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def quick(embedded, monkeypatch):
-    monkeypatch.setattr(deploy, "POLL_SECONDS", 0.1)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", embedded.url)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", embedded.region)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    reach(embedded, monkeypatch)
 
 
 def test_without_an_approved_version_no_endpoint_is_made(world, sure, tmp_path, capsys):

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 from botocore.exceptions import ClientError
-from deployment_world import PICTURES, World, golden, line
+from deployment_world import PICTURES, World, golden, line, reach
 
 import deploy
 from trafficsigns.hosting import golden as golden_pictures
@@ -36,11 +36,7 @@ def world(client, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def quick(embedded, monkeypatch):
-    monkeypatch.setattr(deploy, "POLL_SECONDS", 0.1)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", embedded.url)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", embedded.region)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    reach(embedded, monkeypatch)
 
 
 @pytest.fixture(scope="module")

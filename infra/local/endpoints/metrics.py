@@ -6,7 +6,6 @@ Every invocation sends a value to each metric, so a sum counts and an average is
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import defaultdict
@@ -16,8 +15,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from infra.local.clock import MINUTE, Clock
-
-logger = logging.getLogger(__name__)
 
 NAMESPACE = "AWS/SageMaker"
 BATCH = 500
