@@ -1,15 +1,18 @@
 """Train one row of the ablation in a process of its own: shards, what to change, and where the answer goes."""
 
+import io
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from trafficsigns import dataset, presets, training
+from trafficsigns import dataset, presets, robustness, training
 
 
 def changed(row: Any, changes: dict[str, Any]) -> Any:
@@ -18,6 +21,13 @@ def changed(row: Any, changes: dict[str, Any]) -> Any:
         first, _, rest = path.partition(".")
         row = replace(row, **{first: changed(getattr(row, first), {rest: value}) if rest else value})
     return row
+
+
+def encoded(image: np.ndarray) -> bytes:
+    """Return an image as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def main() -> None:
@@ -29,11 +39,19 @@ def main() -> None:
     names = dataset.read_names(shards / "train" / "labels.json")
     train, validation = (dataset.load(shards / split, len(names)) for split in ("train", "validation"))
     outcome = training.fit(train, validation, names, training.Hyperparameters.of("row", request["seed"]))
-    outputs = training.logits(training.answering(outcome.network), validation.pixels)
+    answering = training.answering(outcome.network)
+    outputs = training.logits(answering, validation.pixels)
+
+    def ask(pictures: Sequence[bytes]) -> np.ndarray:
+        pixels = np.stack([np.asarray(Image.open(io.BytesIO(picture))) for picture in pictures])
+        return training.logits(answering, pixels).argmax(axis=1)
+
+    spoilt = robustness.measure(ask, [encoded(image) for image in validation.pixels], validation.labels)
     told = {
         "wrong": int(np.sum(outputs.argmax(axis=1) != validation.labels)),
         "images": len(validation.labels),
         "loss": outcome.history[outcome.selected_epoch - 1].validation_loss,
+        "spoilt": spoilt.mean,
         "parameters": outcome.network.count_params(),
     }
     answer.write_text(json.dumps(told))

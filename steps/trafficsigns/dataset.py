@@ -79,6 +79,24 @@ def load(directory: Path, classes: int) -> Images:
     return Images(pixels, labels)
 
 
+def balanced(images: Images, exponent: float) -> Images:
+    """Repeat the images of rare classes: one ``r`` times rarer than the commonest is repeated ``r ** exponent`` times.
+
+    0 changes nothing, 1 makes all classes equally common. Where images cannot all be repeated alike, those that come
+    once more are spread over the class. Source of the square root between the two: Mahajan et al., "Exploring the
+    limits of weakly supervised pretraining", ECCV 2018, who sample hashtags so.
+    """
+    counts = np.bincount(images.labels)
+    wanted = np.round(counts.max() ** exponent * counts ** (1.0 - exponent)).astype(np.int64)
+    if np.array_equal(wanted, counts):
+        return images
+    chosen = np.concatenate(
+        [np.flatnonzero(images.labels == label)[np.arange(wanted[label]) * counts[label] // wanted[label]]
+         for label in np.flatnonzero(counts)]
+    )  # fmt: skip
+    return Images(images.pixels[chosen], images.labels[chosen])
+
+
 def stream(
     images: Images, names: Sequence[str], plan: Plan, skip: int = 0, share: tuple[int, int] = (0, 1)
 ) -> tf.data.Dataset:

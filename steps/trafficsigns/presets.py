@@ -48,6 +48,8 @@ class Preset:
     label_smoothing: float = 0.1
     weight_decay: float = 0.05
     disturbances: Disturbances = Disturbances()
+    balance: float = 0.0
+    """How far rare classes are repeated, from 0, not at all, to 1, until all are equally common."""
 
 
 _STREET = Disturbances(shade=0.3, haze=0.5, erase=0.2)
@@ -55,8 +57,8 @@ _STANDARD = Multiscale(blocks=((32, 5), (64, 5), (128, 3), (128, 3)), hidden=128
 
 PRESETS: dict[str, Preset] = {
     "fast": Preset(_STANDARD, epochs=5),
-    "standard": Preset(_STANDARD, epochs=12, disturbances=_STREET),
-    "best": Preset(_STANDARD, epochs=60, disturbances=_STREET),
+    "standard": Preset(_STANDARD, epochs=16, disturbances=_STREET, balance=0.5),
+    "best": Preset(_STANDARD, epochs=60, disturbances=_STREET, balance=0.5),
     "lenet5": Preset(None, epochs=24),
 }
 """From a first look to the best; ``lenet5`` is the network that this project began with."""

@@ -103,9 +103,10 @@ def fit(
     """
     team = team or machines.alone()
     keras.utils.set_random_seed(settings.seed)
+    preset = PRESETS[settings.preset]
+    training = dataset.balanced(training, preset.balance)
     batch_size = min(settings.batch_size, len(training.labels))
     machines.check_batch(batch_size, team.strategy.num_replicas_in_sync)
-    preset = PRESETS[settings.preset]
     options = Options(settings.epochs, batch_size, settings.learning_rate, settings.precision)
     trainer = Trainer(preset, options, len(names), len(training.labels) // batch_size, team.strategy)
     history = _restore(trainer, checkpoint) if checkpoint else []

@@ -104,6 +104,24 @@ def test_the_environment_of_a_training_job_suffices_for_a_complete_archive(chann
     assert accuracy == pytest.approx(record["history"][record["selected_epoch"] - 1]["validation_accuracy"])
 
 
+@pytest.mark.parametrize(("exponent", "expected"), [(0.0, [2, 8, 32]), (0.5, [8, 16, 32]), (1.0, [32, 32, 32])])
+def test_rare_classes_are_repeated_as_far_as_asked_and_each_image_alike(exponent, expected):
+    labels = np.repeat([0, 1, 2], [2, 8, 32])
+    pixels = np.zeros((42, 32, 32, 3), np.uint8)
+    pixels[:, 0, 0, 0] = np.arange(42)
+    found = dataset.balanced(dataset.Images(pixels, labels), exponent)
+    assert np.bincount(found.labels).tolist() == expected
+    np.testing.assert_array_equal(labels[found.pixels[:, 0, 0, 0]], found.labels, "an image keeps its label")
+    repeated = np.bincount(found.pixels[:, 0, 0, 0])
+    for label in range(3):
+        assert np.ptp(repeated[labels == label]) <= 1
+
+
+def test_a_class_without_images_stays_without_when_balanced():
+    found = dataset.balanced(dataset.Images(np.zeros((5, 32, 32, 3), np.uint8), np.array([0, 2, 2, 2, 2])), 0.5)
+    assert np.bincount(found.labels).tolist() == [2, 0, 4]
+
+
 def test_a_separable_set_is_learnt(outcome):
     assert outcome.history[-1].loss < 0.7 * outcome.history[0].loss
     assert outcome.history[-1].validation_accuracy > 0.9
