@@ -92,7 +92,8 @@ def check(manifest_dir: Path, output_dir: Path, declared_images: int = 0) -> Non
 def _judge(rows: pd.DataFrame, notes: dict[str, Any], output_dir: Path, declared_images: int) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     declared = Declared(len(notes["class_names"]), declared_images or None)
-    findings = [*validate(rows, declared, str(output_dir / "docs")), *_strangers(notes)]
+    # Great Expectations writes to absolute places only.
+    findings = [*validate(rows, declared, str((output_dir / "docs").resolve())), *_strangers(notes)]
     critical = [finding for finding in findings if finding.severity == "critical"]
     # The one beyond Great Expectations' own is that every image file is listed.
     expectations = len(suite(declared).expectations) + 1
