@@ -24,11 +24,11 @@ def severities(kind: str, accuracies: Sequence[float], low: float) -> Markup:
 
     Panels with the same ``low`` can be compared by eye.
     """
-    x = Scale((0, len(accuracies) - 1), (34.0, 186.0))
+    x = Scale((0, len(accuracies) - 1), (34.0, 146.0))
     y = Scale((low, 1.0), (100.0, 26.0))
     parts = [element("text", kind, x=0, y=12, class_="title")]
     for mark in ticks(low, 1.0, 4):
-        parts.append(element("line", x1=34, x2=190, y1=y(mark), y2=y(mark), class_="grid"))
+        parts.append(element("line", x1=34, x2=150, y1=y(mark), y2=y(mark), class_="grid"))
         parts.append(element("text", f"{mark:g}", x=28, y=y(mark) + 3.5, class_="tick end"))
     path = " ".join(f"{x(step):.1f},{y(accuracy):.1f}" for step, accuracy in enumerate(accuracies))
     parts.append(element("polyline", points=path, class_="curve validation"))
@@ -37,7 +37,7 @@ def severities(kind: str, accuracies: Sequence[float], low: float) -> Markup:
         parts.append(element("circle", title, cx=x(step), cy=y(accuracy), r=3, class_="dot"))
         parts.append(element("text", f"{step}", x=x(step), y=116, class_="tick middle"))
     said = ", ".join(f"{STEPS[step]} {accuracy:.3f}" for step, accuracy in enumerate(accuracies))
-    return picture(200, 120, f"Accuracy against severity of {kind}: {said}", *parts)
+    return picture(160, 120, f"Accuracy against severity of {kind}: {said}", *parts)
 
 
 def lowest(accuracies: Sequence[float]) -> float:
@@ -49,7 +49,7 @@ def histogram(measure: Mapping[str, Any]) -> Markup:
     """Draw how one measure of the training images is distributed, from the buckets of its statistics."""
     buckets = measure["buckets"]
     x = Scale(
-        (buckets[0]["lower_bound"], max(buckets[-1]["upper_bound"], buckets[0]["lower_bound"] + 1e-9)), (4.0, 196.0)
+        (buckets[0]["lower_bound"], max(buckets[-1]["upper_bound"], buckets[0]["lower_bound"] + 1e-9)), (4.0, 156.0)
     )
     height = Scale((0.0, max(bucket["count"] for bucket in buckets) or 1.0), (0.0, 74.0))
     parts = [element("text", measure["name"], x=0, y=12, class_="title")]
@@ -58,14 +58,14 @@ def histogram(measure: Mapping[str, Any]) -> Markup:
         title = element("title", f"{bucket['lower_bound']:.3g} to {bucket['upper_bound']:.3g}: {bucket['count']:.0f}")
         column = {"x": left + 0.5, "y": 100 - tall, "width": max(right - left - 1, 0.5), "height": tall}
         parts.append(element("rect", title, class_="column", **column))
-    parts.append(element("line", x1=4, x2=196, y1=100, y2=100, class_="grid"))
+    parts.append(element("line", x1=4, x2=156, y1=100, y2=100, class_="grid"))
     parts.append(element("text", f"{measure['min']:.3g}", x=4, y=114, class_="tick"))
-    parts.append(element("text", f"{measure['max']:.3g}", x=196, y=114, class_="tick end"))
+    parts.append(element("text", f"{measure['max']:.3g}", x=156, y=114, class_="tick end"))
     label = (
         f"Distribution of {measure['name']}: from {measure['min']:.3g} to {measure['max']:.3g}, "
         f"mean {measure['mean']:.3g}, standard deviation {measure['std_dev']:.3g}"
     )
-    return picture(200, 120, label, *parts)
+    return picture(160, 120, label, *parts)
 
 
 def balance(counts: Sequence[tuple[str, int]]) -> Markup:
@@ -95,7 +95,7 @@ def regions(shares: Mapping[str, float]) -> Markup:
 
     def painted(name: str, tag: str, **shape: object) -> ET.Element:
         share = shares[name]
-        css, opacity = "right" if share >= 0 else "wrong", 0.04 + 0.86 * abs(share) / largest
+        css, opacity = "right part" if share >= 0 else "wrong part", 0.04 + 0.86 * abs(share) / largest
         return element(tag, element("title", f"{name}: {share:+.3f}"), class_=css, fill_opacity=opacity, **shape)
 
     inner, outer = 100 * zones.CENTRE, 100 * zones.RING

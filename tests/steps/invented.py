@@ -5,6 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
+from trafficsigns import gate
 from trafficsigns.classes import CLASS_NAMES
 
 CLASSES = ("Stop", "Give way", "No entry", "<script>alert(1)</script> & co")
@@ -184,5 +185,6 @@ def whole() -> dict:
     drawn["data"]["findings"][0]["offenders"] = [
         f"GTSRB/Final_Training/Images/00014/00023_{n:05d}.ppm" for n in range(9)
     ]
+    drawn["parameters"] |= {criterion.name: "0.5" for criterion in gate.CRITERIA}
     drawn["parameters"] |= {"InputData": long_name, "Champion": long_name}
     return drawn

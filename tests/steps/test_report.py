@@ -385,5 +385,5 @@ def test_the_part_with_the_largest_share_has_the_strongest_colour():
     opacities = {round(float(shape["fill-opacity"]), 3): shape["class"] for shape in drawn}
     assert len(drawn) == 6
     assert max(opacities) == 0.9
-    assert opacities[0.47] == "wrong"
-    assert sum(css == "wrong" for css in opacities.values()) == 1
+    assert opacities[0.47] == "wrong part"
+    assert sum(css == "wrong part" for css in opacities.values()) == 1

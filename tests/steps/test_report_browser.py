@@ -54,11 +54,21 @@ OUTSIDE = """
 """
 
 
+SPILLING = """
+[...document.querySelectorAll("dt, dd, p, li, th, td, h1, h2, h3, figcaption, caption, small")]
+  .filter(e => !e.closest(".scroll") && !e.closest(".visually-hidden") && !e.closest(".verdicts thead"))
+  .filter(e => getComputedStyle(e).display !== "inline" && e.scrollWidth > e.clientWidth + 1)
+  .map(e => e.tagName + " " + e.textContent.trim().slice(0, 40))
+"""
+"""What writes across its own border, into its neighbour."""
+
+
 @pytest.mark.parametrize("width", [320, PHONE, 768, DESK])
 def test_nothing_sticks_out_to_the_side(page, width):
     page.become(width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(OUTSIDE % width) == []
+    assert page.evaluate(SPILLING) == []
 
 
 def test_what_is_wider_than_a_phone_scrolls_within_its_own_place(page):
@@ -79,6 +89,10 @@ def test_text_is_large_enough_to_be_read(page, width):
       .filter(e => !e.closest("svg") && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
       .map(e => parseFloat(getComputedStyle(e).fontSize))""")
     assert min(sizes) >= 11
+    drawn = page.evaluate("""[...document.querySelectorAll("svg text")]
+      .filter(e => !e.closest(".scroll"))
+      .map(e => e.getScreenCTM().a * parseFloat(getComputedStyle(e).fontSize))""")
+    assert min(drawn) >= 8
 
 
 def luminance(colour: str) -> float:
