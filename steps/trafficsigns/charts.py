@@ -269,6 +269,6 @@ def reliability(groups: Sequence[Mapping[str, Any]]) -> Markup:
         )
     )
     parts.append(element("text", "accuracy", x=46, y=20, class_="tick"))
-    parts.append(element("text", "answers (log)", x=46, y=334, class_="tick"))
+    parts.append(element("text", "answers (log)", x=46, y=324, class_="tick"))
     parts.append(element("text", "probability of the answer", x=340, y=416, class_="tick end"))
     return picture(360, 422, "Reliability diagram; its numbers are in the table that follows", *parts)
