@@ -27,6 +27,8 @@ ARCHIVE = "model.tar.gz"
 _OUTPUTS = ("probabilities", "class_id", "class_name", "probability")
 _FOR_CLIENTS = ("top_class_ids", "top_class_names", "top_probabilities")
 _WAY_OUT = "was it written by steps/train.py?"
+_TOLD = {"history": list, "hyperparameters": dict, "versions": dict, "parameters": int, "selected_epoch": int}
+"""What an archive may tell of its making, and what these are in JSON."""
 
 
 @dataclass(frozen=True)
@@ -197,4 +199,10 @@ def _training(path: Path) -> Mapping[str, Any]:
     classes = content.get("classes") if isinstance(content, dict) else None
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise StepError(f"{path}: needs a list of class names under 'classes'; {_WAY_OUT}")
+    for key, kind in _TOLD.items():
+        if content.get(key) is not None and not isinstance(content[key], kind):
+            raise StepError(f"{path}: {key!r} is {content[key]!r:.60}, expected {kind.__name__}; {_WAY_OUT}")
+    for row in content.get("history") or ():
+        if not isinstance(row, dict) or not isinstance(row.get("epoch"), int):
+            raise StepError(f"{path}: 'history' holds {row!r:.60}, expected an epoch's figures; {_WAY_OUT}")
     return dict(content)

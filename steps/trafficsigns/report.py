@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,7 @@ def render(
         "signed": signed,
         "data_uri": data_uri,
         "embedded": _embedded,
+        "breakable": breakable,
     }
     classes = evaluation["classes"]
     seen = [row for row in classes if row["support"]]
@@ -185,6 +187,12 @@ def percent(value: float | None, digits: int = 2) -> str:
 def decimal(value: float | None, digits: int = 4) -> str:
     """Write a number with a fixed count of digits; a dash for what was not measured."""
     return "\u2013" if value is None else f"{value:.{digits}f}"
+
+
+def breakable(name: str) -> Markup:
+    """Let a name break after underscores and within long words: classes may be named after folders."""
+    parts = re.sub(r"(_+|[^\s_]{12})(?=\S)", "\\1\0", name).split("\0")
+    return Markup("<wbr>").join(parts)
 
 
 def signed(value: float) -> str:

@@ -146,6 +146,7 @@ def whole() -> dict:
     confusion = np.diag(generator.integers(60, 700, len(CLASS_NAMES)))
     confusion += generator.poisson(0.25, confusion.shape)
     right, support, answered = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    names = [*CLASS_NAMES[:40], "prohibitory_no_overtaking_by_lorries_above_3_5_tonnes", "x" * 70, CLASS_NAMES[42]]
     shares = zip(right / support, right / answered, 2 * right / (support + answered), strict=True)
     drawn = evaluation()
     drawn["confusion_matrix"] = confusion.tolist()
@@ -154,7 +155,7 @@ def whole() -> dict:
             "class_id": number, "class_name": name, "support": int(support[number]),
             "recall": float(recall), "precision": float(precision), "f1": float(f1),
         }
-        for number, (name, (recall, precision, f1)) in enumerate(zip(CLASS_NAMES, shares, strict=True))
+        for number, (name, (recall, precision, f1)) in enumerate(zip(names, shares, strict=True))
     ]  # fmt: skip
     edges = np.linspace(0, 1, 16)
     drawn["reliability"] = [

@@ -298,6 +298,14 @@ def training_notes_without_classes(model, archive, test):
     write_training(archive, {"architecture": "painted"})
 
 
+def training_notes_of_another_kind(model, archive, test):
+    write_training(archive, {"classes": NAMES, "hyperparameters": [1]})
+
+
+def a_history_without_epochs(model, archive, test):
+    write_training(archive, {"classes": NAMES, "history": [{"loss": 1}]})
+
+
 def one_class_less(model, archive, test):
     write_training(archive, {"classes": NAMES[:-1]})
 
@@ -353,6 +361,8 @@ UNPACKED = [
     (other_outputs, "archive/1", "lacks the outputs: class_id, class_name, probability, top_class_ids"),
     (no_training_notes, "archive/1/assets.extra/training.json", "missing"),
     (training_notes_without_classes, "archive/1/assets.extra/training.json", "'classes'"),
+    (training_notes_of_another_kind, "assets.extra/training.json", "'hyperparameters' is [1], expected dict"),
+    (a_history_without_epochs, "assets.extra/training.json", "'history' holds {'loss': 1}, expected"),
     (one_class_less, "archive", "6 probabilities, but training.json names 5 classes"),
     (names_in_another_order, "archive", "contradicts itself"),
 ]

@@ -36,7 +36,7 @@ def page(evaluation, pictures, mistakes) -> "Page":
 class Page(HTMLParser):
     """A parsed report, refusing what is not well nested."""
 
-    VOID = ("meta", "img", "br")
+    VOID = ("meta", "img", "br", "wbr")
 
     def __init__(self, text: str):
         super().__init__()
@@ -164,6 +164,19 @@ def test_it_can_be_read_without_eyes(page):
 def test_names_are_text_wherever_they_appear(page):
     assert "<script" not in page.text
     assert page.text.count("&lt;script&gt;alert(1)&lt;/script&gt; &amp; co") >= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "markup"),
+    [
+        ("Pedestrians crossing", "Pedestrians crossing"),
+        ("speed_limit__20_", "speed_<wbr>limit__<wbr>20_"),
+        ("a" * 28, "a" * 12 + "<wbr>" + "a" * 12 + "<wbr>" + "aaaa"),
+        ("<b>&_x", "&lt;b&gt;&amp;_<wbr>x"),
+    ],
+)
+def test_a_folders_name_may_break(name, markup):
+    assert report.breakable(name) == markup
 
 
 def test_a_class_without_test_images_is_named_as_unmeasured(page):
