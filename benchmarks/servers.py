@@ -74,15 +74,21 @@ def servers() -> list[Server]:
     bentoml = ("-m", "bentoml", "serve", "serve_bentoml:Signs", "--host", "127.0.0.1", "--port", "{port}")
     return [
         *both,
-        Server(
-            "LitServe",
-            "litert",
-            ("serve_litserve.py", "{port}"),
-            "its defaults, one worker process; base64 in JSON",
-            "litserve",
-            "/predict",
-            "image",
-            packaged=True,
+        *(
+            Server(
+                name,
+                "litert",
+                ("serve_litserve.py", "{port}", str(workers)),
+                f"{between}; base64 in JSON",
+                "litserve",
+                "/predict",
+                "image",
+                packaged=True,
+            )
+            for name, workers, between in (
+                ("LitServe", 1, "its defaults, one worker process"),
+                ("LitServe, a worker a core", len(os.sched_getaffinity(0)), "its defaults but for the workers"),
+            )
         ),
         Server("BentoML", "litert", bentoml, "its defaults, one worker process", "bentoml", packaged=True),
         Server(

@@ -1,4 +1,4 @@
-"""LitServe, one worker; its requests are JSON, so the picture comes in base64."""
+"""LitServe on a port with a number of workers; its requests are JSON, so the picture comes in base64."""
 
 import base64
 import sys
@@ -28,5 +28,5 @@ class Signs(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    server = litserve.LitServer(Signs(), accelerator="cpu", workers_per_device=1)
+    server = litserve.LitServer(Signs(), accelerator="cpu", workers_per_device=int(sys.argv[2]))
     server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning")

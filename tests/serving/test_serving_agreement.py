@@ -14,7 +14,7 @@ from PIL import Image
 from signs_drawn import NAMES, drawn, encoded
 
 from infra.local.endpoints.serving.engines import DEFAULT_SIGNATURE, Array, BadRequest, open_engine
-from infra.local.endpoints.serving.litert_engine import decode
+from infra.local.endpoints.serving.litert_engine import LiteRtEngine, decode
 from trafficsigns import images, lite, signatures
 
 TOLERANCE = 1e-3
@@ -53,6 +53,31 @@ def test_labels_are_equal_and_probabilities_close(signs_archive: Path, ask_graph
         np.testing.assert_allclose(answers[name], truth[name], atol=TOLERANCE)
     doubts = np.mean(truth["probability"] < 0.9)
     assert 0.1 < doubts < 0.9, "confident answers would agree whatever is wrong"
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+@pytest.mark.parametrize("rows", [1, 3, 4, 7])
+def test_however_rows_are_divided_each_keeps_its_answer(signs_archive: Path, cores: int, rows: int) -> None:
+    sent = [encoded(drawn(index, 40 + index, 48, 48), "PNG") for index in range(rows)]
+    engine = LiteRtEngine(signs_archive / "1", cores)
+    together = engine.run(DEFAULT_SIGNATURE, as_input(sent))
+    assert len(together["probabilities"]) == rows
+    for index, picture in enumerate(sent):
+        alone = engine.run(DEFAULT_SIGNATURE, as_input([picture]))
+        np.testing.assert_allclose(together["probabilities"][index], alone["probabilities"][0], atol=1e-5)
+
+
+def test_a_call_without_pictures_is_refused(signs_archive: Path) -> None:
+    with pytest.raises(BadRequest, match="without pictures"):
+        LiteRtEngine(signs_archive / "1").run(DEFAULT_SIGNATURE, as_input([]))
+
+
+def test_a_refusal_in_one_share_is_a_refusal_and_leaves_the_engine_well(signs_archive: Path) -> None:
+    engine = LiteRtEngine(signs_archive / "1", 3)
+    good = [encoded(drawn(index, 40, 48, 48), "PNG") for index in range(8)]
+    with pytest.raises(BadRequest):
+        engine.run(DEFAULT_SIGNATURE, as_input([*good, b"none"]))
+    assert len(engine.run(DEFAULT_SIGNATURE, as_input(good))["class_id"]) == 8
 
 
 def test_both_engines_describe_the_same_inputs_and_outputs(signs_archive: Path) -> None:

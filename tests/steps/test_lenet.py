@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from trafficsigns import lenet
-from trafficsigns.layers import LocalContrast, Standardise, Straighten
+from trafficsigns.layers import LocalContrast, Standardise, Straighten, local_mean
 from trafficsigns.presets import PRESETS
 
 
@@ -75,6 +75,13 @@ def test_local_contrast_sees_a_drawing_half_in_the_shade():
     assert likeness(drawing, shaded) < 0.5
     assert likeness(plain, half) > 0.85
     assert not np.any(LocalContrast()(np.full((1, 32, 32, 3), 9.0))), "nothing to see"
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 32, 1), (1, 32, 20, 1), (1, 3, 7, 1)])
+def test_local_means_are_those_of_pooling_twice(shape):
+    values = tf.random.stateless_uniform(shape, (1, 2), 0, 255)
+    pooled = tf.nn.avg_pool2d(tf.nn.avg_pool2d(values, 5, 1, "SAME"), 5, 1, "SAME")
+    np.testing.assert_allclose(local_mean(values), pooled, atol=1e-3)
 
 
 def test_straightening_by_nothing_changes_nothing_and_by_half_a_side_shifts():

@@ -9,7 +9,9 @@ which agrees with TensorFlow's accurate JPEG decoding bit for bit. Every other i
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +26,47 @@ MODEL = Path("assets.extra") / "model.tflite"
 MOST_PIXELS = 2**25
 """Of one picture."""
 
+SHARE = 2
+"""Rows that another interpreter is woken for, at least."""
+
 CALL_PIXELS = 2**22
 """Of the pictures in one call, which the graph may hold as floats: 50 MB. A larger picture goes alone."""
 
 
-class LiteRtEngine:
+class _Copy:
     """A model in an interpreter with one thread."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, path: Path) -> None:
+        # Kept, because the runners point into it.
+        self._interpreter = Interpreter(str(path), num_threads=1)
+        names = self._interpreter.get_signature_list()
+        self.runners = {name: self._interpreter.get_signature_runner(name) for name in names}
+
+    def call(self, signature: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return dict(self.runners[signature](**inputs))
+
+
+class LiteRtEngine:
+    """A model in as many interpreters as there are processor cores.
+
+    The rows of a call are divided among them. That costs next to nothing, where threads inside one interpreter would
+    meet at each layer.
+    """
+
+    def __init__(self, folder: Path, cores: int = 0) -> None:
         path = folder / MODEL
         if not path.is_file():
             raise UnservableArchive(f"{path} is missing, which the engine litert runs: use the engine tensorflow")
+        cores = cores or len(os.sched_getaffinity(0))
         try:
-            # Kept, because the runners point into it.
-            self._interpreter = Interpreter(str(path), num_threads=1)
-            names = self._interpreter.get_signature_list()
-            self._runners = {name: self._interpreter.get_signature_runner(name) for name in names}
+            self._copies = [_Copy(path) for _ in range(cores)]
         except (ValueError, RuntimeError) as error:
             raise UnservableArchive(f"{path} is no model that LiteRT can load: {error}") from error
-        self._pictures = {name: _picture_inputs(runner) for name, runner in self._runners.items()}
+        self._others = ThreadPoolExecutor(max(1, cores - 1), "litert")
+        runners = self._copies[0].runners
+        self._pictures = {name: _picture_inputs(runner) for name, runner in runners.items()}
         self.signatures: Mapping[str, Signature] = {
-            name: _signature(runner, self._pictures[name]) for name, runner in self._runners.items()
+            name: _signature(runner, self._pictures[name]) for name, runner in runners.items()
         }
 
     def run(self, signature: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -61,16 +83,40 @@ class LiteRtEngine:
             others = {name: values[rows] for name, values in inputs.items() if name not in pictures}
             parts.append(self._call(signature, {**others, **stacked}))
             order += rows
+        if not parts:
+            raise BadRequest("a call without pictures: LiteRT runs no graph on nothing")
         if len(parts) == 1:
             return parts[0]
         back = np.argsort(order)
         return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
 
     def _call(self, signature: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        parts = self._shares(signature, inputs)
+        others = [
+            self._others.submit(copy.call, signature, part)
+            for copy, part in zip(self._copies[1:], parts[1:], strict=False)
+        ]
         try:
-            return dict(self._runners[signature](**inputs))
+            answers = [self._copies[0].call(signature, parts[0]), *(other.result() for other in others)]
         except (ValueError, RuntimeError) as error:
             raise BadRequest(str(error)) from error
+        finally:
+            # Of an interpreter that is still at work nothing more may be asked.
+            wait(others)
+        if len(answers) == 1:
+            return answers[0]
+        return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+    def _shares(self, signature: str, inputs: Mapping[str, Array]) -> list[Mapping[str, Array]]:
+        """Divide the rows among the interpreters, if it is rows that the signature has, and enough of them."""
+        if not self.signatures[signature].by_rows:
+            return [inputs]
+        rows = {len(value) for value in inputs.values()}
+        count = min(len(self._copies), min(rows) // SHARE)
+        if count < 2 or len(rows) > 1:
+            return [inputs]
+        cut = {name: np.array_split(value, count) for name, value in inputs.items()}
+        return [{name: values[number] for name, values in cut.items()} for number in range(count)]
 
 
 def decode(encoded: bytes) -> Array:
