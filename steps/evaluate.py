@@ -84,8 +84,6 @@ def evaluate(arguments: argparse.Namespace) -> None:
         "parameters": {**dict(arguments.parameter), **{each.criterion.name: f"{each.bound:g}" for each in bounds}},
         "digests": digests,
     }
-    for verdict in outcome.bounds:
-        logger.info(gate.sentence(verdict))
     with publishing(arguments.output_dir) as staging:
         write_golden(staging / "golden", answers, test)
         write_samples(staging / "samples", test, model.classes)
@@ -93,6 +91,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
         write_cards(staging, evaluation)
         write_report(staging / "report.html", evaluation, answers, test, model)
         _write_json(staging / "evaluation.json", evaluation)
+    _say(outcome)
+
+
+def _say(outcome: gate.Gate) -> None:
+    for verdict in outcome.bounds:
+        logger.info(gate.sentence(verdict))
     logger.info("the quality gate is %s", "passed" if outcome.passed else "not passed")
 
 

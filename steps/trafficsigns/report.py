@@ -72,6 +72,36 @@ def render(
     the mistakes to show, worst first, and pictures of the network's stages, first to last. The same input gives the
     same text: there is no date in it.
     """
+    classes = evaluation["classes"]
+    seen = [row for row in classes if row["support"]]
+    return (
+        _environment()
+        .get_template(_TEMPLATE.name)
+        .render(
+            evaluation,
+            pictures=[None if picture is None else data_uri(picture) for picture in pictures],
+            mistakes=mistakes,
+            stages=[(stage.name, _embedded(stage.image)) for stage in stages],
+            by_recall=sorted(seen, key=lambda row: (row["recall"], row["class_id"])),
+            unseen=[row for row in classes if not row["support"]],
+            confusions=worst_confusions(evaluation["confusion_matrix"]),
+            wrong=_wrong(evaluation["confusion_matrix"]),
+            meanings={criterion.name: criterion.meaning for criterion in gate.CRITERIA},
+            bullets=_bullets(evaluation),
+            curves=_curves(evaluation["training"]),
+            matrix=charts.confusion(evaluation["confusion_matrix"], [row["class_name"] for row in classes]),
+            diagram=charts.reliability(evaluation["reliability"]),
+            spoilt=_by_kind(evaluation["robustness"]["corrupted"]),
+            severities=_severities(evaluation["robustness"]),
+            regions=diagrams.regions({part["name"]: part["mean"] for part in evaluation["explanation"]["parts"]}),
+            histograms=[diagrams.histogram(measure) for measure in (evaluation["data"] or {}).get("measures", ())],
+            balance=_balance(evaluation),
+            names=[row["class_name"] for row in classes],
+        )
+    )
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATE.parent),
         autoescape=True,
@@ -89,29 +119,7 @@ def render(
         "embedded": _embedded,
         "breakable": breakable,
     }
-    classes = evaluation["classes"]
-    seen = [row for row in classes if row["support"]]
-    return environment.get_template(_TEMPLATE.name).render(
-        evaluation,
-        pictures=[None if picture is None else data_uri(picture) for picture in pictures],
-        mistakes=mistakes,
-        stages=[(stage.name, _embedded(stage.image)) for stage in stages],
-        by_recall=sorted(seen, key=lambda row: (row["recall"], row["class_id"])),
-        unseen=[row for row in classes if not row["support"]],
-        confusions=worst_confusions(evaluation["confusion_matrix"]),
-        wrong=_wrong(evaluation["confusion_matrix"]),
-        meanings={criterion.name: criterion.meaning for criterion in gate.CRITERIA},
-        bullets=_bullets(evaluation),
-        curves=_curves(evaluation["training"]),
-        matrix=charts.confusion(evaluation["confusion_matrix"], [row["class_name"] for row in classes]),
-        diagram=charts.reliability(evaluation["reliability"]),
-        spoilt=_by_kind(evaluation["robustness"]["corrupted"]),
-        severities=_severities(evaluation["robustness"]),
-        regions=diagrams.regions({part["name"]: part["mean"] for part in evaluation["explanation"]["parts"]}),
-        histograms=[diagrams.histogram(measure) for measure in (evaluation["data"] or {}).get("measures", ())],
-        balance=_balance(evaluation),
-        names=[row["class_name"] for row in classes],
-    )
+    return environment
 
 
 def _by_kind(corrupted: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
