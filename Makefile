@@ -61,7 +61,7 @@ test: install  ## unit, contract and integration tests
 .PHONY: browser
 browser:  ## install Chromium for the tests of the report, where apt-get can
 	@if command -v chromium chromium-browser google-chrome >/dev/null; then echo "there is a browser"; \
-	  elif apt-get update -qq >/dev/null 2>&1 && apt-get install -y -qq chromium >/dev/null 2>&1; then echo "installed"; \
+	  elif timeout 600 sh -c 'apt-get update -qq && apt-get install -y -qq chromium' >/dev/null 2>&1; then echo "installed"; \
 	  else echo "no Chromium can be installed here: the tests that need it will be skipped"; fi
 
 .PHONY: lint
