@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 from painted_model import NAMES, painted, read_strictly, write_test_set
+from report_page import Page, disagreeing
 
 import validate
 from trafficsigns import archive as archives
@@ -50,6 +51,12 @@ def test_what_validation_found_is_told_too(run, tmp_path, validation_dir):
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "grey.ppm" in text
     assert "images show something" in (tmp_path / "out" / "model-card.md").read_text(encoding="utf-8")
+
+
+def test_the_reports_figures_are_the_evaluations(run, tmp_path, validation_dir):
+    run("--validation-dir", str(validation_dir))
+    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert disagreeing(page, read_strictly(tmp_path / "out" / "evaluation.json")) == {}
 
 
 def test_without_validations_folder_the_report_says_so(run, tmp_path):
