@@ -63,7 +63,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     test = testset.read(arguments.test_dir)
     with tempfile.TemporaryDirectory(prefix="model-") as scratch:
-        model = archive.load(archive.unpack(arguments.model_dir, Path(scratch)))
+        model = archive.opened(arguments.model_dir, Path(scratch))
         _check_classes(model, data, arguments)
         logger.info("asking the model about %d test images", len(test.images))
         answers = model.answer(test.images)
@@ -226,10 +226,17 @@ def publishing(output_dir: Path) -> Iterator[Path]:
 
 
 def _probabilities(model: Model) -> Answer:
-    """Return the model as a function from encoded pictures to probabilities."""
+    """Return the model as a function from encoded pictures, made here from test images, to finite probabilities."""
+    import numpy as np
 
     def answer(pictures: Sequence[bytes]) -> Floats:
-        return model.answer(pictures).probabilities
+        probabilities = model.answer(pictures).probabilities
+        if not np.isfinite(probabilities).all():
+            raise StepError(
+                f"{model.origin}: asked about a test image that is partly covered, the model answers a probability "
+                "that is not a finite number; look for divisions by zero in its graph"
+            )
+        return probabilities
 
     return answer
 

@@ -52,6 +52,8 @@ class Model:
     """What ``training.json`` tells of the model's making."""
     saved: Any
     """The loaded SavedModel; its signatures' variables live only as long as this object is held."""
+    origin: Path
+    """What messages call it: the folder, or the packed archive that the folder was unpacked from."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -117,7 +119,7 @@ class Model:
         width = answers.probabilities.shape[1]
         if width != len(self.classes):
             raise StepError(
-                f"{self.directory}: the model answers {width} probabilities, but training.json names "
+                f"{self.origin}: the model answers {width} probabilities, but training.json names "
                 f"{len(self.classes)} classes; export both from one training run"
             )
         class_id = np.clip(answers.class_id, 0, width - 1)
@@ -128,7 +130,7 @@ class Model:
         names = tuple(self.classes[identifier] for identifier in class_id)
         if not agree.all() or names != answers.class_name or (class_id != answers.class_id).any():
             raise StepError(
-                f"{self.directory}: class_id, class_name and probability are not those of the largest of "
+                f"{self.origin}: class_id, class_name and probability are not those of the largest of "
                 f"probabilities; the signature {signatures.SERVING} contradicts itself"
             )
 
@@ -155,15 +157,25 @@ def unpack(model_dir: Path, scratch: Path) -> Path:
     return scratch
 
 
-def load(directory: Path) -> Model:
-    """Load the SavedModel and its training notes from an unpacked archive.
+def opened(model_dir: Path, scratch: Path) -> Model:
+    """Load an archive, packed or not; what is packed is unpacked into ``scratch``.
+
+    Raises ``StepError`` as ``unpack`` and ``load`` do.
+    """
+    directory = unpack(model_dir, scratch)
+    return load(directory, model_dir if directory == model_dir else model_dir / ARCHIVE)
+
+
+def load(directory: Path, origin: Path | None = None) -> Model:
+    """Load the SavedModel and its training notes from an unpacked archive, which messages call ``origin``.
 
     Raises ``StepError`` when either is missing or unreadable, or when the signature is not the one that serving needs.
     """
-    training = _training(directory / "1" / "assets.extra" / "training.json")
-    saved = directory / "1"
+    origin = origin or directory
+    training = _training(directory, origin)
+    saved = origin / "1"
     try:
-        loaded = tf.saved_model.load(str(saved))
+        loaded = tf.saved_model.load(str(directory / "1"))
     except (OSError, ValueError) as error:
         raise StepError(f"{saved}: not a readable SavedModel ({error}); {_WAY_OUT}") from error
     if signatures.SERVING not in loaded.signatures:
@@ -177,7 +189,7 @@ def load(directory: Path) -> Model:
             f"{saved}: {signatures.SERVING} must take {signatures.IMAGES}, strings (None,), alone (it takes {taken}) "
             f"and lacks the outputs: {', '.join(missing) or 'none'}; {_WAY_OUT}"
         )
-    return Model(directory, training, loaded)
+    return Model(directory, training, loaded, origin)
 
 
 def _takes_encoded_images(inputs: Mapping[str, tf.TensorSpec]) -> bool:
@@ -188,10 +200,12 @@ def _takes_encoded_images(inputs: Mapping[str, tf.TensorSpec]) -> bool:
     )
 
 
-def _training(path: Path) -> Mapping[str, Any]:
+def _training(directory: Path, origin: Path) -> Mapping[str, Any]:
+    inside = Path("1", "assets.extra", "training.json")
+    path = origin / inside
     try:
         # A diverged run may have written NaN, which is no JSON; it must not travel into the evaluation.
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        content = json.loads((directory / inside).read_text(encoding="utf-8"), parse_constant=lambda _: None)
     except FileNotFoundError as error:
         raise StepError(f"{path}: missing; {_WAY_OUT}") from error
     except ValueError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from trafficsigns.failures import StepError
 
 OUTCOME = "validation.json"
 STATISTICS = "data-quality/statistics.json"
+
+_SPLITS = ("train", "validation", "test")
+_EDGES = ("lower_bound", "upper_bound", "count")
 
 
 def read(directory: Path) -> dict[str, Any] | None:
@@ -20,35 +24,50 @@ def read(directory: Path) -> dict[str, Any] | None:
     """
     if not directory.is_dir():
         return None
-    outcome = _read(directory / OUTCOME, "images", "class_names", "splits", "expectations", "findings")
-    return {**outcome, **_training_images(directory / STATISTICS)}
+    return {**_read(directory / OUTCOME, _outcome), **_read(directory / STATISTICS, _training_images)}
 
 
-def _training_images(path: Path) -> dict[str, Any]:
-    features = _read(path, "features")["features"]
-    try:
-        measures = [_measure(each) for each in features if "numerical_statistics" in each]
-        (category,) = (each["string_statistics"] for each in features if "string_statistics" in each)
-        buckets = category["distribution"]["categorical"]["buckets"]
-        classes = {str(bucket["value"]): int(bucket["count"]) for bucket in buckets}
-    except (KeyError, TypeError, ValueError) as error:
-        raise _unfit(path, repr(error)) from error
-    return {"measures": measures, "training_images": classes}
+def _outcome(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "images": int(content["images"]),
+        "class_names": [str(name) for name in content["class_names"]],
+        "splits": {split: int(content["splits"][split]) for split in _SPLITS},
+        "expectations": int(content["expectations"]),
+        "findings": [
+            {
+                **{key: str(finding[key]) for key in ("rule", "severity", "observed")},
+                "offenders": [str(name) for name in finding["offenders"]],
+            }
+            for finding in content["findings"]
+        ],
+    }
 
 
-def _measure(feature: dict[str, Any]) -> dict[str, Any]:
+def _training_images(content: Mapping[str, Any]) -> dict[str, Any]:
+    features = content["features"]
+    (category,) = (each["string_statistics"] for each in features if "string_statistics" in each)
+    buckets = category["distribution"]["categorical"]["buckets"]
+    return {
+        "measures": [_measure(each) for each in features if "numerical_statistics" in each],
+        "training_images": {str(bucket["value"]): int(bucket["count"]) for bucket in buckets},
+    }
+
+
+def _measure(feature: Mapping[str, Any]) -> dict[str, Any]:
     numbers = feature["numerical_statistics"]
+    buckets = [{key: float(each[key]) for key in _EDGES} for each in numbers["distribution"]["kll"]["buckets"]]
+    if not buckets:
+        raise ValueError(f"{feature['name']} has no buckets")
     figures = {name: float(numbers[name]) for name in ("mean", "std_dev", "min", "max")}
-    return {"name": feature["name"], **figures, "buckets": numbers["distribution"]["kll"]["buckets"]}
+    return {"name": str(feature["name"]), **figures, "buckets": buckets}
 
 
-def _read(path: Path, *keys: str) -> dict[str, Any]:
+def _read(path: Path, take: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {key: content[key] for key in keys}
+        return take(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise _unfit(path, "missing") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unfit(path, repr(error)) from error
 
 

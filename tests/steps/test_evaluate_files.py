@@ -72,7 +72,19 @@ def emptied(path):
     path.write_text("{}")
 
 
-@pytest.mark.parametrize("damage", [Path.unlink, cut_short, emptied])
+def no_json_object(path):
+    path.write_text("[1, 2]")
+
+
+def other_members(path):
+    """What is looked for is there, and is something else."""
+    content = json.loads(path.read_text())
+    path.write_text(
+        json.dumps({key: {"train": 1} if isinstance(value, dict) else [3] for key, value in content.items()})
+    )
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, cut_short, emptied, no_json_object, other_members])
 @pytest.mark.parametrize("name", [validation.OUTCOME, validation.STATISTICS])
 def test_a_validation_that_cannot_be_read_is_a_failure(run, tmp_path, validation_dir, capsys, damage, name):
     damage(validation_dir / name)
@@ -137,6 +149,6 @@ def test_other_weights_have_another_digest(tmp_path):
         module.weight = tf.Variable([value, 1.0])
         module.serve = tf.function(lambda: module.weight + 0.0, input_signature=[])
         tf.saved_model.save(module, str(tmp_path / name / "1"))
-        return archives.Model(tmp_path / name, {}, None).weights_digest()
+        return archives.Model(tmp_path / name, {}, None, tmp_path / name).weights_digest()
 
     assert digest("a", 1.0) == digest("b", 1.0) != digest("c", 1.0000001)

@@ -1,11 +1,14 @@
 """What the evaluation step refuses: one line that names the place and what was expected, and no output at all."""
 
+import io
 import shutil
 import tarfile
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from painted_model import NAMES, Painted, painted, write_test_set, write_training
+from PIL import Image
 
 pytest_plugins = ["painted_model"]
 
@@ -107,6 +110,30 @@ def poisoned_image(model, archive, test):
     write_test_set(test, [(painted(0), 0), (painted(0, poison=1), 0)])
 
 
+def image_that_poisons_when_covered(model, archive, test):
+    """Its first pixel has no blue; the mean of all, which covers it, has."""
+    pixels = np.full((32, 32, 3), (0, 204, 90), np.uint8)
+    pixels[:4, :4, 2] = 0
+    body = io.BytesIO()
+    Image.fromarray(pixels).save(body, "PNG")
+    write_test_set(test, [(body.getvalue(), 0)])
+
+
+def pack(model, archive):
+    with tarfile.open(model / "model.tar.gz", "w:gz") as packed:
+        packed.add(archive, arcname=".")
+
+
+def names_swapped_inside_the_archive(model, archive, test):
+    write_training(archive, {"classes": NAMES[::-1]})
+    pack(model, archive)
+
+
+def no_notes_inside_the_archive(model, archive, test):
+    (archive / "1" / "assets.extra" / "training.json").unlink()
+    pack(model, archive)
+
+
 def no_image(model, archive, test):
     write_test_set(test, [(b"not a PNG", 0)])
 
@@ -121,6 +148,9 @@ PACKED = [
     (damaged_shard, "test", "damaged"),
     (label_outside, "test", "label 6 lies outside the model's 6 classes"),
     (poisoned_image, "model", "1 of 2 answers hold a probability that is not a finite number"),
+    (image_that_poisons_when_covered, "model.tar.gz", "partly covered, the model answers a probability that is not"),
+    (names_swapped_inside_the_archive, "model.tar.gz", "contradicts itself"),
+    (no_notes_inside_the_archive, "model.tar.gz/1/assets.extra/training.json", "missing"),
     (no_image, "test", "images 0 to 0: the model refuses one of them"),
 ]
 UNPACKED = [
