@@ -40,7 +40,7 @@ def explain(model_dir: Path, image: Path, output: Path) -> None:
     except OSError as error:
         raise StepError(f"{image} cannot be read: {error.strerror}") from error
     with tempfile.TemporaryDirectory(prefix="model-") as scratch:
-        model = archive.load(archive.unpack(model_dir, Path(scratch)))
+        model = archive.opened(model_dir, Path(scratch))
         drawn = features.pictures(model.explain(encoded))
         answer = model.answer([encoded])
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ Nothing of the network is rebuilt here: what is judged is the very graph that th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tarfile
@@ -26,6 +27,8 @@ ARCHIVE = "model.tar.gz"
 _OUTPUTS = ("probabilities", "class_id", "class_name", "probability")
 _FOR_CLIENTS = ("top_class_ids", "top_class_names", "top_probabilities")
 _WAY_OUT = "was it written by steps/train.py?"
+_TOLD = {"history": list, "hyperparameters": dict, "versions": dict, "parameters": int, "selected_epoch": int}
+"""What an archive may tell of its making, and what these are in JSON."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Model:
     """What ``training.json`` tells of the model's making."""
     saved: Any
     """The loaded SavedModel; its signatures' variables live only as long as this object is held."""
+    origin: Path
+    """What messages call it: the folder, or the packed archive that the folder was unpacked from."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -98,12 +103,23 @@ class Model:
             raise StepError("the image cannot be decoded: a PNG or JPEG file is needed") from error
         return {name: value.numpy() for name, value in outputs.items()}
 
+    def weights_digest(self) -> str:
+        """Return the SHA-256 of all weights, with their names, whatever the archive's time stamps are."""
+        reader = tf.train.load_checkpoint(str(self.directory / "1" / "variables" / "variables"))
+        total = hashlib.sha256()
+        for name in sorted(reader.get_variable_to_shape_map()):
+            # This one is no weight: it tells which Python object holds which of them.
+            if name != "_CHECKPOINTABLE_OBJECT_GRAPH":
+                total.update(f"{name}\0".encode())
+                total.update(np.ascontiguousarray(reader.get_tensor(name)).tobytes())
+        return total.hexdigest()
+
     def _check(self, answers: Answers) -> None:
         """Refuse answers that say one thing in numbers and another in names."""
         width = answers.probabilities.shape[1]
         if width != len(self.classes):
             raise StepError(
-                f"{self.directory}: the model answers {width} probabilities, but training.json names "
+                f"{self.origin}: the model answers {width} probabilities, but training.json names "
                 f"{len(self.classes)} classes; export both from one training run"
             )
         class_id = np.clip(answers.class_id, 0, width - 1)
@@ -114,7 +130,7 @@ class Model:
         names = tuple(self.classes[identifier] for identifier in class_id)
         if not agree.all() or names != answers.class_name or (class_id != answers.class_id).any():
             raise StepError(
-                f"{self.directory}: class_id, class_name and probability are not those of the largest of "
+                f"{self.origin}: class_id, class_name and probability are not those of the largest of "
                 f"probabilities; the signature {signatures.SERVING} contradicts itself"
             )
 
@@ -141,34 +157,55 @@ def unpack(model_dir: Path, scratch: Path) -> Path:
     return scratch
 
 
-def load(directory: Path) -> Model:
-    """Load the SavedModel and its training notes from an unpacked archive.
+def opened(model_dir: Path, scratch: Path) -> Model:
+    """Load an archive, packed or not; what is packed is unpacked into ``scratch``.
+
+    Raises ``StepError`` as ``unpack`` and ``load`` do.
+    """
+    directory = unpack(model_dir, scratch)
+    return load(directory, model_dir if directory == model_dir else model_dir / ARCHIVE)
+
+
+def load(directory: Path, origin: Path | None = None) -> Model:
+    """Load the SavedModel and its training notes from an unpacked archive, which messages call ``origin``.
 
     Raises ``StepError`` when either is missing or unreadable, or when the signature is not the one that serving needs.
     """
-    training = _training(directory / "1" / "assets.extra" / "training.json")
-    saved = directory / "1"
+    origin = origin or directory
+    training = _training(directory, origin)
+    saved = origin / "1"
     try:
-        loaded = tf.saved_model.load(str(saved))
+        loaded = tf.saved_model.load(str(directory / "1"))
     except (OSError, ValueError) as error:
         raise StepError(f"{saved}: not a readable SavedModel ({error}); {_WAY_OUT}") from error
     if signatures.SERVING not in loaded.signatures:
         raise StepError(f"{saved}: has no signature {signatures.SERVING}; {_WAY_OUT}")
     signature = loaded.signatures[signatures.SERVING]
-    inputs = sorted(signature.structured_input_signature[1])
+    inputs = signature.structured_input_signature[1]
     missing = sorted({*_OUTPUTS, *_FOR_CLIENTS} - set(signature.structured_outputs))
-    if inputs != [signatures.IMAGES] or missing:
+    if not _takes_encoded_images(inputs) or missing:
+        taken = ", ".join(f"{name}: {spec.dtype.name} {spec.shape}" for name, spec in sorted(inputs.items()))
         raise StepError(
-            f"{saved}: {signatures.SERVING} must take {signatures.IMAGES} alone (it takes {', '.join(inputs)}) and "
-            f"lacks the outputs: {', '.join(missing) or 'none'}; {_WAY_OUT}"
+            f"{saved}: {signatures.SERVING} must take {signatures.IMAGES}, strings (None,), alone (it takes {taken}) "
+            f"and lacks the outputs: {', '.join(missing) or 'none'}; {_WAY_OUT}"
         )
-    return Model(directory, training, loaded)
+    return Model(directory, training, loaded, origin)
 
 
-def _training(path: Path) -> Mapping[str, Any]:
+def _takes_encoded_images(inputs: Mapping[str, tf.TensorSpec]) -> bool:
+    return (
+        list(inputs) == [signatures.IMAGES]
+        and inputs[signatures.IMAGES].dtype == tf.string
+        and inputs[signatures.IMAGES].shape.is_compatible_with([None])
+    )
+
+
+def _training(directory: Path, origin: Path) -> Mapping[str, Any]:
+    inside = Path("1", "assets.extra", "training.json")
+    path = origin / inside
     try:
         # A diverged run may have written NaN, which is no JSON; it must not travel into the evaluation.
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        content = json.loads((directory / inside).read_text(encoding="utf-8"), parse_constant=lambda _: None)
     except FileNotFoundError as error:
         raise StepError(f"{path}: missing; {_WAY_OUT}") from error
     except ValueError as error:
@@ -176,4 +213,10 @@ def _training(path: Path) -> Mapping[str, Any]:
     classes = content.get("classes") if isinstance(content, dict) else None
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise StepError(f"{path}: needs a list of class names under 'classes'; {_WAY_OUT}")
+    for key, kind in _TOLD.items():
+        if content.get(key) is not None and not isinstance(content[key], kind):
+            raise StepError(f"{path}: {key!r} is {content[key]!r:.60}, expected {kind.__name__}; {_WAY_OUT}")
+    for row in content.get("history") or ():
+        if not isinstance(row, dict) or not isinstance(row.get("epoch"), int):
+            raise StepError(f"{path}: 'history' holds {row!r:.60}, expected an epoch's figures; {_WAY_OUT}")
     return dict(content)

@@ -195,7 +195,7 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
         parts.append(
             element(
                 "text",
-                f"{name} {index}",
+                f"{_shortened(name)} {index}",
                 x=left - 6,
                 y=top + middle + 3.5,
                 class_="tick end" if total else "tick end absent",
@@ -213,6 +213,10 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
         f"Confusion matrix of {len(names)} classes with {errors} errors; the largest are listed in the table before it"
     )
     return picture(left + side + 6, top + side + 20, label, *parts)
+
+
+def _shortened(name: str, most: int = 34) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _cell(corner: tuple[int, int], cell: int, count: int, total: int, right: bool, meaning: str) -> ET.Element:
@@ -269,6 +273,6 @@ def reliability(groups: Sequence[Mapping[str, Any]]) -> Markup:
         )
     )
     parts.append(element("text", "accuracy", x=46, y=20, class_="tick"))
-    parts.append(element("text", "answers (log)", x=46, y=334, class_="tick"))
+    parts.append(element("text", "answers (log)", x=46, y=324, class_="tick"))
     parts.append(element("text", "probability of the answer", x=340, y=416, class_="tick end"))
     return picture(360, 422, "Reliability diagram; its numbers are in the table that follows", *parts)

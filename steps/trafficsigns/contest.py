@@ -89,7 +89,7 @@ def _beside_champion(
         return None
     with tempfile.TemporaryDirectory(prefix="champion-") as scratch:
         try:
-            champion = archive.load(archive.unpack(directory, Path(scratch)))
+            champion = archive.opened(directory, Path(scratch))
             names = champion.answer(images).class_name
         except StepError as error:
             raise StepError(f"the champion cannot be compared with: {error}") from error

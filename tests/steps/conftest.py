@@ -8,6 +8,9 @@ from official import TEST, TRAIN, Official, build
 
 import synthesize
 
+# Imported by test files before they name it as a plugin.
+pytest.register_assert_rewrite("painted_model")
+
 REAL = Path(__file__).parents[3] / "shared" / "data" / "gtsrb"
 
 

@@ -1,128 +1,20 @@
-"""The evaluation step from its command line to its files, on a model whose every answer is painted into its images.
+"""The evaluation step from its command line to its verdict, on a model that is painted into its images."""
 
-The tiny model reads an image's first pixel: red is the class it answers, green the probability it gives it (of 255),
-and any blue makes it answer NaN. So each test knows by hand what must come out.
-"""
-
-import io
-import json
 import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
+import painted_model
 import pytest
 import tensorflow as tf
-from PIL import Image
+from painted_model import BOUNDS, NAMES, WRITTEN, Painted, painted, read_strictly, write_test_set, write_training
 
 import evaluate
 from trafficsigns import gate, records
 
-NAMES = ("Stop", "Give way", "No entry", "Priority road", "Roundabout", "Wild animals")
-BOUNDS = {
-    "--minimum-accuracy": "0.5",
-    "--minimum-class-recall": "0.5",
-    "--maximum-calibration-error": "0.3",
-    "--minimum-corrupted-accuracy": "0",
-    "--maximum-latency-ratio": "1000",
-    "--maximum-archive-megabytes": "25",
-    "--champion-significance": "0.05",
-}
-
-
-class Painted(tf.Module):
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
-    def serve(self, image_bytes):
-        pixels = tf.map_fn(
-            lambda png: tf.io.decode_png(png, channels=3)[0, 0], image_bytes, fn_output_signature=tf.uint8
-        )
-        answer = tf.one_hot(tf.cast(pixels[:, 0], tf.int32), len(NAMES))
-        given = tf.cast(pixels[:, 1:2], tf.float32) / 255
-        probabilities = answer * given + (1 - answer) * (1 - given) / (len(NAMES) - 1)
-        probabilities = tf.where(pixels[:, 2:] > 0, float("nan"), probabilities)
-        best, ids = tf.math.top_k(probabilities, 5)
-        names = tf.gather(tf.constant(NAMES), ids)
-        return {
-            "probabilities": probabilities,
-            "class_id": tf.cast(ids[:, 0], tf.int64),
-            "class_name": names[:, 0],
-            "probability": best[:, 0],
-            "top_class_ids": tf.cast(ids, tf.int64),
-            "top_class_names": names,
-            "top_probabilities": best,
-        }
-
-
-def painted(answer: int, probability: float = 0.8, poison: int = 0) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), (answer, round(probability * 255), poison)).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def write_training(archive: Path, content: object) -> None:
-    path = archive / "1" / "assets.extra" / "training.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-
-
-def write_test_set(directory: Path, rows: list[tuple[bytes, int]]) -> None:
-    records.write((records.example(png, label, "", f"{n:05d}.ppm") for n, (png, label) in enumerate(rows)), directory)
-
-
-@pytest.fixture(scope="session")
-def saved_model(tmp_path_factory) -> Path:
-    directory = tmp_path_factory.mktemp("saved") / "1"
-    module = Painted()
-    tf.saved_model.save(module, str(directory), signatures={"serving_default": module.serve})
-    return directory
-
-
-@pytest.fixture
-def archive(tmp_path, saved_model) -> Path:
-    root = tmp_path / "archive"
-    shutil.copytree(saved_model, root / "1")
-    history = [{"epoch": 1, "loss": 1.5, "accuracy": 0.6, "validation_loss": 1.4, "validation_accuracy": 0.65}]
-    write_training(root, {"architecture": "painted", "classes": NAMES, "selected_epoch": 1, "history": history})
-    return root
-
-
-@pytest.fixture
-def model_dir(tmp_path, archive) -> Path:
-    directory = tmp_path / "model"
-    directory.mkdir()
-    with tarfile.open(directory / "model.tar.gz", "w:gz") as packed:
-        packed.add(archive, arcname=".")
-    return directory
-
-
-@pytest.fixture
-def test_dir(tmp_path) -> Path:
-    """Four images of each of five classes, one of the last answered wrongly; none of "Wild animals"."""
-    rows = [(painted(label, 0.8 + 0.01 * copy), label) for copy in range(4) for label in range(5)]
-    rows[4] = (painted(0, 0.99), 4)
-    write_test_set(tmp_path / "test", rows)
-    return tmp_path / "test"
-
-
-@pytest.fixture
-def run(tmp_path, model_dir, test_dir, monkeypatch):
-    (tmp_path / "job").mkdir()
-    monkeypatch.setenv("SM_OUTPUT_DIR", str(tmp_path / "job"))
-
-    def run(*more: str, model: Path = model_dir, test: Path = test_dir, **bounds: str) -> int:
-        options = {"--model-dir": model, "--test-dir": test, "--output-dir": tmp_path / "out", **BOUNDS}
-        options |= {f"--{name.replace('_', '-')}": value for name, value in bounds.items()}
-        return evaluate.main([str(word) for pair in options.items() for word in pair] + list(more))
-
-    return run
-
-
-def read_strictly(path: Path):
-    def refuse(constant: str):
-        raise AssertionError(f"{path} holds {constant}, which is no JSON")
-
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+pytest_plugins = ["painted_model"]
 
 
 def test_the_evaluation_says_what_the_images_say(run, tmp_path):
@@ -221,12 +113,7 @@ def test_an_unpacked_archive_gives_the_same_files_and_nothing_else_is_left(run, 
     run(model=archive)
     assert files() == packed
     assert evaluation() == judged
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "evaluation.json",
-        "report.html",
-        "golden",
-        "samples",
-    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == WRITTEN
 
 
 def test_a_report_is_written_beside(run, tmp_path):
@@ -234,127 +121,6 @@ def test_a_report_is_written_beside(run, tmp_path):
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "of 20 images" in text
     assert "Wild animals (5)" in text
-
-
-def no_archive(model, archive, test):
-    (model / "model.tar.gz").unlink()
-
-
-def truncated_archive(model, archive, test):
-    content = (model / "model.tar.gz").read_bytes()
-    (model / "model.tar.gz").write_bytes(content[: len(content) // 2])
-
-
-def archive_of_something_else(model, archive, test):
-    with tarfile.open(model / "model.tar.gz", "w:gz") as packed:
-        packed.add(archive / "1", arcname="model")
-
-
-def archive_reaching_outside(model, archive, test):
-    with tarfile.open(model / "model.tar.gz", "w:gz") as packed:
-        packed.add(archive / "1", arcname="../1")
-
-
-def no_saved_model(model, archive, test):
-    (archive / "1" / "saved_model.pb").unlink()
-
-
-def other_signature(model, archive, test):
-    module = Painted()
-    tf.saved_model.save(module, str(archive / "1"), signatures={"other": module.serve})
-
-
-def other_outputs(model, archive, test):
-    module = tf.Module()
-    module.serve = tf.function(lambda image_bytes: {"probabilities": image_bytes}).get_concrete_function(
-        tf.TensorSpec([None], tf.string, name="image_bytes")
-    )
-    tf.saved_model.save(module, str(archive / "1"), signatures={"serving_default": module.serve})
-
-
-def no_training_notes(model, archive, test):
-    (archive / "1" / "assets.extra" / "training.json").unlink()
-
-
-def training_notes_without_classes(model, archive, test):
-    write_training(archive, {"architecture": "painted"})
-
-
-def one_class_less(model, archive, test):
-    write_training(archive, {"classes": NAMES[:-1]})
-
-
-def names_in_another_order(model, archive, test):
-    write_training(archive, {"classes": NAMES[::-1]})
-
-
-def no_test_split(model, archive, test):
-    shutil.rmtree(test)
-
-
-def empty_test_split(model, archive, test):
-    shutil.rmtree(test)
-    test.mkdir()
-    (test / "00000.tfrecord").touch()
-
-
-def damaged_shard(model, archive, test):
-    (shard,) = test.glob("*.tfrecord")
-    shard.write_bytes(shard.read_bytes()[:-7])
-
-
-def label_outside(model, archive, test):
-    write_test_set(test, [(painted(0), 6)])
-
-
-def poisoned_image(model, archive, test):
-    write_test_set(test, [(painted(0), 0), (painted(0, poison=1), 0)])
-
-
-def no_image(model, archive, test):
-    write_test_set(test, [(b"not a PNG", 0)])
-
-
-PACKED = [
-    (no_archive, "model", "holds neither model.tar.gz nor an unpacked archive's folder 1/"),
-    (truncated_archive, "model.tar.gz", "could not be extracted"),
-    (archive_of_something_else, "model.tar.gz", "has no folder 1/ at its root"),
-    (archive_reaching_outside, "model.tar.gz", "could not be extracted"),
-    (no_test_split, "test", "no .tfrecord shard"),
-    (empty_test_split, "test", "hold no record"),
-    (damaged_shard, "test", "damaged"),
-    (label_outside, "test", "label 6 lies outside the model's 6 classes"),
-    (poisoned_image, "model", "1 of 2 answers hold a probability that is not a finite number"),
-    (no_image, "test", "images 0 to 0: the model refuses one of them"),
-]
-UNPACKED = [
-    (no_saved_model, "archive/1", "not a readable SavedModel"),
-    (other_signature, "archive/1", "has no signature serving_default"),
-    (other_outputs, "archive/1", "lacks the outputs: class_id, class_name, probability, top_class_ids"),
-    (no_training_notes, "archive/1/assets.extra/training.json", "missing"),
-    (training_notes_without_classes, "archive/1/assets.extra/training.json", "'classes'"),
-    (one_class_less, "archive", "6 probabilities, but training.json names 5 classes"),
-    (names_in_another_order, "archive", "contradicts itself"),
-]
-
-
-@pytest.mark.parametrize(
-    ("damage", "place", "reason", "packed"),
-    [(*case, True) for case in PACKED] + [(*case, False) for case in UNPACKED],
-    ids=[case[0].__name__ for case in PACKED + UNPACKED],
-)
-def test_bad_input_is_one_line_and_no_output(
-    damage, place, reason, packed, run, tmp_path, model_dir, archive, test_dir, capsys
-):
-    damage(model_dir, archive, test_dir)
-    capsys.readouterr()
-    assert run(model=model_dir if packed else archive) == 1
-    line = capsys.readouterr().err
-    assert line.count("\n") == 1
-    assert place in line
-    assert reason in line
-    assert not (tmp_path / "out").exists()
-    assert (tmp_path / "job" / "failure").read_text() == (tmp_path / "job" / "message").read_text() == line[:-1][:1024]
 
 
 def test_the_script_runs_by_hand_and_fails_with_one_line(tmp_path):
@@ -403,7 +169,7 @@ def test_a_worse_model_than_the_champion_does_not_pass(run, tmp_path, champion, 
     swapped = ("Give way", "Stop", *NAMES[2:])
     renamed = Painted()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[__name__], "NAMES", swapped)
+        patch.setattr(painted_model, "NAMES", swapped)
         tf.saved_model.save(renamed, str(tmp_path / "model2" / "1"), signatures={"serving_default": renamed.serve})
     write_training(tmp_path / "model2", {"architecture": "painted", "classes": swapped})
     assert run("--champion-dir", str(tmp_path / "model2"), test=tmp_path / "swapped") == 0
@@ -457,12 +223,7 @@ def test_a_failure_while_writing_leaves_the_earlier_evaluation(run, tmp_path, mo
     monkeypatch.setattr(evaluate, "write_report", full)
     assert run(minimum_accuracy="0.1") == 1
     assert (tmp_path / "out" / "evaluation.json").read_bytes() == before
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "evaluation.json",
-        "report.html",
-        "golden",
-        "samples",
-    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == WRITTEN
 
 
 def test_help_comes_from_anywhere_without_loading_tensorflow(tmp_path):

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from urllib.parse import quote
 
@@ -79,6 +80,30 @@ def test_the_baseline_describes_the_training_images_only(prepared, tmp_path):
     assert list(baseline["quantiles"]["contrast"].values()) == sorted(baseline["quantiles"]["contrast"].values())
 
 
+def test_model_monitor_is_told_of_the_training_images_only(prepared, tmp_path):
+    run(prepared, tmp_path)
+    manifest = pd.read_parquet(prepared / "manifest" / "manifest-00000.parquet")
+    train = manifest[manifest["split"] == "train"]
+    statistics = json.loads((tmp_path / "data-quality" / "statistics.json").read_text())
+    assert statistics["dataset"]["item_count"] == len(train) < len(manifest)
+    means = {each["name"]: each["numerical_statistics"]["mean"] for each in statistics["features"][:4]}
+    assert means == pytest.approx(train[["brightness", "contrast", "width", "height"]].mean().to_dict())
+    constraints = json.loads((tmp_path / "data-quality" / "constraints.json").read_text())
+    assert [each["name"] for each in constraints["features"]] == [each["name"] for each in statistics["features"]]
+
+
+def test_the_outcome_counts_splits_and_expectations_and_names_the_classes(prepared, tmp_path):
+    run(prepared, tmp_path)
+    told = outcome(tmp_path)
+    manifest = pd.read_parquet(prepared / "manifest" / "manifest-00000.parquet")
+    assert told["splits"] == manifest["split"].value_counts().to_dict()
+    assert told["class_names"] == json.loads((prepared / "train" / "labels.json").read_text())
+    (results,) = (tmp_path / "docs").glob("validations/**/*.html")
+    # One more than the data docs tell of: that every image file is listed is no expectation on a column.
+    evaluated = re.search(r"Evaluated Expectations\D*(\d+)", re.sub(r"<[^>]*>", " ", results.read_text()))
+    assert told["expectations"] == int(evaluated[1]) + 1
+
+
 def test_the_known_duplicates_of_the_real_set_are_reported_and_do_not_stop_it(real, tmp_path):
     prepare(real, tmp_path / "prepared")
     manifest = pd.read_parquet(tmp_path / "prepared" / "manifest" / "manifest-00000.parquet")
@@ -112,6 +137,7 @@ def test_bad_data_stops_the_run_with_the_reasons_and_no_baseline(earlier, prepar
     assert {"every file can be decoded", "labels are classes 0 to 42", "a track shows one class"} <= rules
     assert (tmp_path / "out" / "docs" / "index.html").is_file()
     assert not (tmp_path / "out" / "baseline.json").exists()
+    assert not (tmp_path / "out" / "data-quality").exists()
 
 
 def test_a_missing_class_stops_the_run(few, tmp_path, capsys):
