@@ -57,6 +57,13 @@ gtsrb: install  ## the same on the real benchmark; DATA=folder or DATA=s3://... 
 test: install  ## unit, contract and integration tests
 	@$(BIN)/python -m pytest
 
+# The tests that look at the report need one; where it cannot be had, they say so and are skipped.
+.PHONY: browser
+browser:  ## install Chromium for the tests of the report, where apt-get can
+	@if command -v chromium chromium-browser google-chrome >/dev/null; then echo "there is a browser"; \
+	  elif apt-get update -qq >/dev/null 2>&1 && apt-get install -y -qq chromium >/dev/null 2>&1; then echo "installed"; \
+	  else echo "no Chromium can be installed here: the tests that need it will be skipped"; fi
+
 .PHONY: lint
 lint: install .venv-lint/installed  ## formatting, lint rules, types, workflows and templates; none of it needs a network
 	@$(BIN)/ruff format --check .

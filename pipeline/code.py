@@ -17,6 +17,7 @@ from pipeline.settings import ROOT
 STEPS = ROOT / "steps"
 
 COMPANIONS: Mapping[str, tuple[str, ...]] = {
+    "trafficsigns/card.py": ("trafficsigns/card.md.j2",),
     "trafficsigns/report.py": ("trafficsigns/report.html.j2",),
     "train.py": ("serving/inference.py",),
 }

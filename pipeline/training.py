@@ -104,6 +104,23 @@ class Parameters:
         del declared["bounds"]
         return list(declared.values())
 
+    def deciding(self) -> list[Any]:
+        """Return those that have a part in what is measured, but for the bounds, which are arguments already.
+
+        Told of others, Evaluate would run again for nothing.
+        """
+        others = (
+            self.approval,
+            self.commit,
+            self.steps_commit,
+            self.processing_instance,
+            self.processing_count,
+            self.training_instance,
+            self.endpoint_instance,
+            *self.bounds.values(),
+        )
+        return [parameter for parameter in self.all() if not any(parameter is other for other in others)]
+
 
 def build(workshop: Workshop) -> Pipeline:
     """Build the pipeline. Pure: the code that it refers to is staged in ``workshop.staging`` and sent nowhere."""
@@ -113,7 +130,7 @@ def build(workshop: Workshop) -> Pipeline:
     preprocess = _preprocess(workshop, given)
     validate = _validate(workshop, given, preprocess)
     train = _train(workshop, given, preprocess, validate)
-    evaluate = _evaluate(workshop, given, preprocess, train)
+    evaluate = _evaluate(workshop, given, (preprocess, validate), train)
     register = _register(workshop, given, train, evaluate, validate)
     gate = _gate(given, evaluate, [register, _auto_approved(workshop, given, register)])
     return Pipeline(
@@ -127,6 +144,10 @@ def build(workshop: Workshop) -> Pipeline:
 def _option(name: str) -> str:
     """Return the script's option for a parameter: ``minimum-accuracy`` for ``MinimumAccuracy``."""
     return re.sub("(?<!^)(?=[A-Z])", "-", name).lower()
+
+
+def _text(parameter: Any) -> Any:
+    return parameter if isinstance(parameter, ParameterString) else parameter.to_string()
 
 
 def _address(step: ProcessingStep, output: str) -> Any:
@@ -189,7 +210,10 @@ def _train(workshop: Workshop, given: Parameters, preprocess: ProcessingStep, va
     )
 
 
-def _evaluate(workshop: Workshop, given: Parameters, preprocess: ProcessingStep, train: TrainingStep) -> ProcessingStep:
+def _evaluate(
+    workshop: Workshop, given: Parameters, data: tuple[ProcessingStep, ProcessingStep], train: TrainingStep
+) -> ProcessingStep:
+    preprocess, validate = data
     # Not the repository's commit: with that among its arguments, the step would run anew at each one.
     known = {
         "steps commit": given.steps_commit,
@@ -203,13 +227,16 @@ def _evaluate(workshop: Workshop, given: Parameters, preprocess: ProcessingStep,
             "test-dir": f"{INPUT}/test",
             "output-dir": f"{OUTPUT}/evaluation",
             "champion-dir": f"{INPUT}/champion",
+            "validation-dir": f"{INPUT}/validation",
             **{_option(name): bound for name, bound in given.bounds.items()},
             "lineage": [Join(on="=", values=[name, value]) for name, value in known.items()],
+            "parameter": [Join(on="=", values=[each.name, _text(each)]) for each in given.deciding()],
         },
         inputs={
             "model": train.properties.ModelArtifacts.S3ModelArtifacts,
             "test": _address(preprocess, "test"),
             "champion": given.champion,
+            "validation": _address(validate, "validation"),
         },
         outputs=["evaluation"],
         instance_type=given.processing_instance,

@@ -1,4 +1,13 @@
-"""Judge a model archive on the test set: metrics, the quality gate's verdict, a report, and golden images.
+"""Judge a model archive on the test set, and write down all that is to be known of the model.
+
+  evaluation.json    metrics, the quality gate's verdict, and all that the other files are made from
+  report.html        the same to look at
+  model-card.json    the same as the content of a SageMaker model card; model-card.md is the card to read
+  package-card.json  the content of a model package's card, as the text under "content"
+  model-quality/     statistics.json and constraints.json of SageMaker Model Monitor
+  explainability/    analysis.json of SageMaker Clarify
+  golden/            images with the answers given, which a deployed copy must repeat
+  samples/           images with their true classes, to try an endpoint with
 
 The images go through the archive's own serving signature, so that what is measured is what an endpoint will answer.
 The script succeeds whether or not the gate is passed: the pipeline's condition acts on the verdict.
@@ -15,31 +24,22 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trafficsigns import failures, gate
+from trafficsigns import failures, gate, validation
 from trafficsigns.failures import StepError
 
 # TensorFlow and scikit-learn take seconds to import: they wait until the arguments are known to be good.
 if TYPE_CHECKING:
     from trafficsigns.archive import Answers, Model
-    from trafficsigns.metrics import Integers, Quality
+    from trafficsigns.attribution import Answer
+    from trafficsigns.metrics import Floats, Quality
+    from trafficsigns.testset import TestSet
 
 logger = logging.getLogger("evaluate")
-
-
-@dataclass(frozen=True)
-class TestSet:
-    """The test split, in the order of its shards."""
-
-    images: tuple[bytes, ...]
-    """Encoded PNG files."""
-    labels: Integers
-    """int64 ``[images]``"""
-    names: tuple[str, ...]
-    """The files' names inside the source archive."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,58 +57,49 @@ def evaluate(arguments: argparse.Namespace) -> None:
     Raises ``StepError`` for what cannot be judged; then ``output_dir`` is as it was.
     """
     bounds = _bounds(arguments)
+    data = validation.read(arguments.validation_dir)
 
-    from trafficsigns import archive, contest
+    from trafficsigns import archive, attribution, contest, testset
 
-    test = read_test_set(arguments.test_dir)
+    test = testset.read(arguments.test_dir)
     with tempfile.TemporaryDirectory(prefix="model-") as scratch:
         model = archive.load(archive.unpack(arguments.model_dir, Path(scratch)))
+        _check_classes(model, data, arguments)
         logger.info("asking the model about %d test images", len(test.images))
         answers = model.answer(test.images)
         quality = _measure(answers, test, arguments)
         logger.info("asking it about spoilt pictures, for its time, and the champion about the same test images")
         trial = contest.try_out(model, answers, test.images, test.labels, arguments.model_dir, arguments.champion_dir)
+        logger.info("asking it about covered pictures")
+        explanation = attribution.explain(_probabilities(model), test.images, test.labels)
+        digests = {"test split": test.digest(), "weights": model.weights_digest()}
     metrics = {**asdict(quality.summary), **trial.metrics()}
     outcome = gate.judge(bounds, metrics)
-    evaluation = {**describe(quality, metrics, outcome, model, dict(arguments.lineage)), **trial.findings()}
+    evaluation = {
+        **describe(quality, metrics, outcome, model),
+        **trial.findings(),
+        "explanation": asdict(explanation),
+        "data": data,
+        "lineage": dict(arguments.lineage),
+        "parameters": {**dict(arguments.parameter), **{each.criterion.name: f"{each.bound:g}" for each in bounds}},
+        "digests": digests,
+    }
     for verdict in outcome.bounds:
         logger.info(gate.sentence(verdict))
     with publishing(arguments.output_dir) as staging:
         write_golden(staging / "golden", answers, test)
         write_samples(staging / "samples", test, model.classes)
+        write_baselines(staging, quality, attribution.clarify(explanation))
+        write_cards(staging, evaluation)
         write_report(staging / "report.html", evaluation, answers, test, model)
         _write_json(staging / "evaluation.json", evaluation)
     logger.info("the quality gate is %s", "passed" if outcome.passed else "not passed")
 
 
-def read_test_set(directory: Path) -> TestSet:
-    """Read the test split's shards as a whole; 12,630 images of 32x32 pixels take 30 MB.
+def describe(quality: Quality, metrics: Mapping[str, float], outcome: gate.Gate, model: Model) -> dict[str, Any]:
+    """Lay out what ``evaluation.json`` says of the answers and the model, in JSON's types only."""
+    from trafficsigns import installed, model_quality
 
-    Raises ``StepError`` when there is no record, or one that cannot be read.
-    """
-    import numpy as np
-    import tensorflow as tf
-
-    from trafficsigns import records
-
-    try:
-        rows = list(records.encoded(directory).as_numpy_iterator())
-    except FileNotFoundError as error:
-        raise StepError(str(error)) from error
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        raise StepError(
-            f"{directory}: a shard is damaged or holds other records than steps/preprocess.py writes; run it again"
-        ) from error
-    if not rows:
-        raise StepError(f"{directory}: the shards hold no record; expected the test split of steps/preprocess.py")
-    images, labels, names = zip(*rows, strict=True)
-    return TestSet(images, np.array(labels, dtype=np.int64), tuple(name.decode() for name in names))
-
-
-def describe(
-    quality: Quality, metrics: Mapping[str, float], outcome: gate.Gate, model: Model, lineage: Mapping[str, str]
-) -> dict[str, Any]:
-    """Lay out ``evaluation.json``: everything that is known of this model, in JSON's types only."""
     return {
         "metrics": dict(metrics),
         "classes": [
@@ -118,9 +109,10 @@ def describe(
         "confusion_matrix": quality.confusion.tolist(),
         "reliability": [asdict(group) for group in quality.reliability],
         "gate": asdict(outcome),
-        "multiclass_classification_metrics": _model_quality(quality),
+        # Here too, because SageMaker Studio draws it from the file that the registry names.
+        "multiclass_classification_metrics": model_quality.metrics(quality.confusion),
         "training": dict(model.training),
-        "lineage": dict(lineage),
+        "versions": installed.versions(),
     }
 
 
@@ -157,22 +149,52 @@ def write_samples(directory: Path, test: TestSet, classes: Sequence[str]) -> Non
     _write_json(directory / "samples.json", rows)
 
 
+def write_baselines(directory: Path, quality: Quality, analysis: Mapping[str, Any]) -> None:
+    """Write what the registry keeps of a version for comparing what it will do with what it did here."""
+    from trafficsigns import model_quality
+
+    folders: dict[str, dict[str, Mapping[str, Any]]] = {
+        "model-quality": {
+            "statistics.json": model_quality.statistics(quality.confusion),
+            "constraints.json": model_quality.constraints(quality.confusion),
+        },
+        "explainability": {"analysis.json": analysis},
+    }
+    for folder, files in folders.items():
+        (directory / folder).mkdir()
+        for name, content in files.items():
+            _write_json(directory / folder / name, content)
+
+
+def write_cards(directory: Path, evaluation: Mapping[str, Any]) -> None:
+    """Write the model card: as SageMaker takes it, as its registry takes it, and as people read it."""
+    from trafficsigns import card
+
+    (directory / "model-card.json").write_text(card.text(card.content(evaluation)), encoding="utf-8")
+    _write_json(directory / "package-card.json", {"content": card.text(card.of_package(evaluation))})
+    (directory / "model-card.md").write_text(card.markdown(evaluation), encoding="utf-8")
+
+
 def write_report(path: Path, evaluation: Mapping[str, Any], answers: Answers, test: TestSet, model: Model) -> None:
     """Write ``report.html``: the evaluation, with pictures of each class, of the worst mistakes and of the network."""
-    from trafficsigns import examples, features, report
+    from trafficsigns import attribution, examples, features, report
 
     candidates = examples.clearest(answers.probabilities, test.labels, count=8)
     pictures = [report.most_legible([test.images[index] for index in indices]) for indices in candidates]
-    mistakes = [
-        report.Mistake(
-            image=test.images[index],
-            name=test.names[index],
-            class_id=int(test.labels[index]),
-            answered_id=int(answers.class_id[index]),
-            probability=float(answers.probability[index]),
+    mistakes = []
+    for index in examples.worst_mistakes(answers.probabilities, test.labels, test.names):
+        true, answered = int(test.labels[index]), int(answers.class_id[index])
+        reasons = attribution.reasons(_probabilities(model), test.images[index], answered, true)
+        mistakes.append(
+            report.Mistake(
+                image=test.images[index],
+                reasons=features.heat(attribution.look(test.images[index]), reasons),
+                name=test.names[index],
+                class_id=true,
+                answered_id=answered,
+                probability=float(answers.probability[index]),
+            )
         )
-        for index in examples.worst_mistakes(answers.probabilities, test.labels, test.names)
-    ]
     shown = next(picture for picture in pictures if picture is not None)
     drawn = features.pictures(model.explain(shown))
     stages = [report.Stage(name, features.png(picture)) for name, picture in drawn.items()]
@@ -191,12 +213,21 @@ def publishing(output_dir: Path) -> Iterator[Path]:
     try:
         yield staging
         (output_dir / "evaluation.json").unlink(missing_ok=True)
-        for name in ("golden", "samples"):
-            shutil.rmtree(output_dir / name, ignore_errors=True)
-        for name in ("golden", "samples", "report.html", "evaluation.json"):
-            (staging / name).replace(output_dir / name)
+        for path in sorted(staging.iterdir(), key=lambda written: (written.name == "evaluation.json", written.name)):
+            if path.is_dir():
+                shutil.rmtree(output_dir / path.name, ignore_errors=True)
+            path.replace(output_dir / path.name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _probabilities(model: Model) -> Answer:
+    """Return the model as a function from encoded pictures to probabilities."""
+
+    def answer(pictures: Sequence[bytes]) -> Floats:
+        return model.answer(pictures).probabilities
+
+    return answer
 
 
 def _measure(answers: Answers, test: TestSet, arguments: argparse.Namespace) -> Quality:
@@ -209,22 +240,17 @@ def _measure(answers: Answers, test: TestSet, arguments: argparse.Namespace) -> 
         raise StepError(f"{places}: {error}; train and test on the output of one preprocessing") from error
 
 
-def _model_quality(quality: Quality) -> dict[str, Any]:
-    """Repeat the main figures in the schema of SageMaker's model quality metrics, which SageMaker Studio draws.
-
-    Source: developer guide, "Model quality metrics and Amazon CloudWatch monitoring". The schema wants a standard
-    deviation, and the text "NaN" where there is one run only.
-    """
-    figures = {"accuracy": quality.summary.accuracy}
-    figures |= {f"weighted_{name}": value for name, value in quality.weighted().items()}
-    confusion = {
-        str(true): {str(answered): count for answered, count in enumerate(row)}
-        for true, row in enumerate(quality.confusion.tolist())
-    }
-    return {
-        **{name: {"value": value, "standard_deviation": "NaN"} for name, value in figures.items()},
-        "confusion_matrix": confusion,
-    }
+def _check_classes(model: Model, data: Mapping[str, Any] | None, arguments: argparse.Namespace) -> None:
+    """Refuse a model of other classes than the data's: its answers would be compared with the numbers of others."""
+    if data is None or list(model.classes) == data["class_names"]:
+        return
+    pairs = enumerate(zip_longest(model.classes, data["class_names"]))
+    number, (own, other) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+    raise StepError(
+        f"{arguments.model_dir}: the model has other classes than the data set: class {number} is {own!r} in its "
+        f"training.json and {other!r} in {arguments.validation_dir / validation.OUTCOME}; "
+        "train and test on the output of one preprocessing"
+    )
 
 
 def _write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
@@ -245,7 +271,8 @@ def _parser() -> argparse.ArgumentParser:
         "--model-dir": ("input/model", "folder with model.tar.gz, or an unpacked archive"),
         "--test-dir": ("input/test", "folder with the test split's TFRecord shards"),
         "--champion-dir": ("input/champion", "the champion's archive, or none.json; no folder: there is no champion"),
-        "--output-dir": ("output/evaluation", "folder for evaluation.json, report.html, golden/ and samples/"),
+        "--validation-dir": ("input/validation", "what steps/validate.py wrote; no folder: the report does without"),
+        "--output-dir": ("output/evaluation", "folder for what is written"),
     }
     for option, (place, meaning) in folders.items():
         parser.add_argument(
@@ -262,14 +289,12 @@ def _parser() -> argparse.ArgumentParser:
             metavar="BOUND",
             help=f"{meaning}: {criterion.comparison.replace('_', ' ')} this, between 0 and {criterion.highest:g}",
         )
-    parser.add_argument(
-        "--lineage",
-        type=_pair,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="where the model comes from, for the report, such as commit=1a2b3c or seed=0; repeatable",
-    )
+    told = {
+        "--lineage": "where the model comes from, for the report, such as commit=1a2b3c; repeatable",
+        "--parameter": "a parameter of the pipeline that had a part in this, such as Seed=7; repeatable",
+    }
+    for option, meaning in told.items():
+        parser.add_argument(option, type=_pair, action="append", default=[], metavar="KEY=VALUE", help=meaning)
     return parser
 
 

@@ -6,6 +6,7 @@ Reads the manifest's parts and dataset.json as steps/preprocess.py writes them a
   validation.json   what was expected and not met, with the first offending files
   docs/             Great Expectations' data docs: open index.html
   baseline.json     statistics of the training images that later traffic is compared with, if these are good
+  data-quality/     the same as SageMaker Model Monitor writes it: statistics.json and constraints.json
 
 Exit code 1, with the reasons, when an expectation of severity "critical" is not met; warnings are only reported.
 """
@@ -16,8 +17,9 @@ import argparse
 import json
 import logging
 import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trafficsigns import failures, manifest
-from trafficsigns.expectations import Declared, Finding, validate
+from trafficsigns import data_quality, failures, manifest
+from trafficsigns.expectations import SPLITS, Declared, Finding, suite, validate
 from trafficsigns.failures import StepError
 
 logger = logging.getLogger("validate")
@@ -90,18 +92,45 @@ def check(manifest_dir: Path, output_dir: Path, declared_images: int = 0) -> Non
 def _judge(rows: pd.DataFrame, notes: dict[str, Any], output_dir: Path, declared_images: int) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     declared = Declared(len(notes["class_names"]), declared_images or None)
-    findings = [*validate(rows, declared, str(output_dir / "docs")), *_strangers(notes)]
+    # Great Expectations writes to absolute places only.
+    findings = [*validate(rows, declared, str((output_dir / "docs").resolve())), *_strangers(notes)]
     critical = [finding for finding in findings if finding.severity == "critical"]
-    outcome = {"success": not critical, "images": len(rows), "findings": [asdict(finding) for finding in findings]}
-    _write(output_dir / "validation.json", outcome)
+    # The one beyond Great Expectations' own is that every image file is listed.
+    expectations = len(suite(declared).expectations) + 1
+    _write(output_dir / "validation.json", outcome(rows, notes, findings, expectations))
     for finding in findings:
         logger.info("%s: %s", finding.severity, finding)
     # One of an earlier run would speak for other data.
     (output_dir / "baseline.json").unlink(missing_ok=True)
+    shutil.rmtree(output_dir / "data-quality", ignore_errors=True)
     if critical:
         raise StepError(_summary(critical))
-    _write(output_dir / "baseline.json", baseline(rows))
+    write_baselines(output_dir, rows)
     logger.info("%d images meet the expectations, %d warnings", len(rows), len(findings))
+
+
+def outcome(
+    rows: pd.DataFrame, notes: Mapping[str, Any], findings: Sequence[Finding], expectations: int
+) -> dict[str, Any]:
+    """Lay out ``validation.json``: what was looked at, against how many expectations, and what is not met."""
+    return {
+        "success": not any(finding.severity == "critical" for finding in findings),
+        "images": len(rows),
+        "class_names": notes["class_names"],
+        "splits": {split: int((rows["split"] == split).sum()) for split in SPLITS},
+        "expectations": expectations,
+        "findings": [asdict(finding) for finding in findings],
+    }
+
+
+def write_baselines(output_dir: Path, rows: pd.DataFrame) -> None:
+    """Write what later traffic is compared with: what the training images are like."""
+    train = rows[rows["split"] == "train"]
+    folder = output_dir / "data-quality"
+    folder.mkdir()
+    _write(folder / "statistics.json", data_quality.statistics(train))
+    _write(folder / "constraints.json", data_quality.constraints(train))
+    _write(output_dir / "baseline.json", baseline(rows))
 
 
 def _notes(path: Path) -> dict[str, Any]:

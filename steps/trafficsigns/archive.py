@@ -5,6 +5,7 @@ Nothing of the network is rebuilt here: what is judged is the very graph that th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tarfile
@@ -98,6 +99,17 @@ class Model:
             raise StepError("the image cannot be decoded: a PNG or JPEG file is needed") from error
         return {name: value.numpy() for name, value in outputs.items()}
 
+    def weights_digest(self) -> str:
+        """Return the SHA-256 of all weights, with their names, whatever the archive's time stamps are."""
+        reader = tf.train.load_checkpoint(str(self.directory / "1" / "variables" / "variables"))
+        total = hashlib.sha256()
+        for name in sorted(reader.get_variable_to_shape_map()):
+            # This one is no weight: it tells which Python object holds which of them.
+            if name != "_CHECKPOINTABLE_OBJECT_GRAPH":
+                total.update(f"{name}\0".encode())
+                total.update(np.ascontiguousarray(reader.get_tensor(name)).tobytes())
+        return total.hexdigest()
+
     def _check(self, answers: Answers) -> None:
         """Refuse answers that say one thing in numbers and another in names."""
         width = answers.probabilities.shape[1]
@@ -155,14 +167,23 @@ def load(directory: Path) -> Model:
     if signatures.SERVING not in loaded.signatures:
         raise StepError(f"{saved}: has no signature {signatures.SERVING}; {_WAY_OUT}")
     signature = loaded.signatures[signatures.SERVING]
-    inputs = sorted(signature.structured_input_signature[1])
+    inputs = signature.structured_input_signature[1]
     missing = sorted({*_OUTPUTS, *_FOR_CLIENTS} - set(signature.structured_outputs))
-    if inputs != [signatures.IMAGES] or missing:
+    if not _takes_encoded_images(inputs) or missing:
+        taken = ", ".join(f"{name}: {spec.dtype.name} {spec.shape}" for name, spec in sorted(inputs.items()))
         raise StepError(
-            f"{saved}: {signatures.SERVING} must take {signatures.IMAGES} alone (it takes {', '.join(inputs)}) and "
-            f"lacks the outputs: {', '.join(missing) or 'none'}; {_WAY_OUT}"
+            f"{saved}: {signatures.SERVING} must take {signatures.IMAGES}, strings (None,), alone (it takes {taken}) "
+            f"and lacks the outputs: {', '.join(missing) or 'none'}; {_WAY_OUT}"
         )
     return Model(directory, training, loaded)
+
+
+def _takes_encoded_images(inputs: Mapping[str, tf.TensorSpec]) -> bool:
+    return (
+        list(inputs) == [signatures.IMAGES]
+        and inputs[signatures.IMAGES].dtype == tf.string
+        and inputs[signatures.IMAGES].shape.is_compatible_with([None])
+    )
 
 
 def _training(path: Path) -> Mapping[str, Any]:

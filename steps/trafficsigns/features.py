@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,10 @@ _PAPER, _INK = 255, 0
 _WIDTH = 960
 """Pixels of a sheet, titles and maps."""
 _TITLE = 14
+
+_FOR, _AGAINST = (214.0, 40.0, 24.0), (24.0, 84.0, 214.0)
+_HEAT = 96
+"""Pixels of a side of a painted map, as the report shows pictures."""
 
 
 def maps(values: npt.NDArray[np.float32]) -> Picture:
@@ -49,6 +54,21 @@ def pictures(explained: Mapping[str, npt.NDArray[np.float32]]) -> dict[str, Pict
     ordered = sorted(name for name in explained if name != FILTERS)
     drawn = {_title(name): maps(explained[name][0]) for name in ordered}
     return {"filters of conv1": filters(explained[FILTERS]), **drawn} if FILTERS in explained else drawn
+
+
+def heat(pixels: Picture, values: npt.NDArray[np.floating[Any]]) -> bytes:
+    """Paint a map of reasons ``[height, width]`` over a picture in grey, uint8 ``[height, width, 3]``; a PNG file.
+
+    Red is above zero, blue below, at full strength where a value is the map's largest, of whatever sign.
+    """
+    grey = pixels.mean(axis=2, keepdims=True) * 0.6 + 51.0
+    strength = (values / (np.abs(values).max() or 1.0))[:, :, None]
+    colours = np.where(strength > 0, np.array(_FOR), np.array(_AGAINST))
+    painted = grey + np.abs(strength) * 0.85 * (colours - grey)
+    large = Image.fromarray(np.rint(painted).astype(np.uint8)).resize((_HEAT, _HEAT), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    large.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def sheet(drawn: Mapping[str, Picture]) -> Image.Image:

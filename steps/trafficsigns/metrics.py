@@ -70,15 +70,6 @@ class Quality:
     """Counts, int64 ``[classes, classes]``: true class by row, answered class by column."""
     reliability: tuple[Bin, ...]
 
-    def weighted(self) -> dict[str, float]:
-        """Average precision, recall and F1 over classes, each class weighted by its test images."""
-        seen = [quality for quality in self.classes if quality.support]
-        weights = [quality.support for quality in seen]
-        return {
-            name: float(np.average([getattr(quality, name) for quality in seen], weights=weights))
-            for name in ("precision", "recall", "f1")
-        }
-
 
 def measure(probabilities: Floats, labels: Integers) -> Quality:
     """Measure a model's answers on a test set.

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from trafficsigns import charts, gate
+from trafficsigns import charts, diagrams, gate
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 
@@ -35,6 +35,8 @@ class Mistake:
     answered_id: int
     probability: float
     """Of the wrong answer."""
+    reasons: bytes
+    """A PNG file: the picture with what speaks for the wrong answer, and for the right one."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ def render(
         "decimal": decimal,
         "count": count,
         "setting": setting,
+        "signed": signed,
         "data_uri": data_uri,
+        "embedded": _embedded,
     }
     classes = evaluation["classes"]
     seen = [row for row in classes if row["support"]]
@@ -89,7 +93,7 @@ def render(
         evaluation,
         pictures=[None if picture is None else data_uri(picture) for picture in pictures],
         mistakes=mistakes,
-        stages=[(stage.name, f"data:image/png;base64,{base64.b64encode(stage.image).decode()}") for stage in stages],
+        stages=[(stage.name, _embedded(stage.image)) for stage in stages],
         by_recall=sorted(seen, key=lambda row: (row["recall"], row["class_id"])),
         unseen=[row for row in classes if not row["support"]],
         confusions=worst_confusions(evaluation["confusion_matrix"]),
@@ -100,6 +104,10 @@ def render(
         matrix=charts.confusion(evaluation["confusion_matrix"], [row["class_name"] for row in classes]),
         diagram=charts.reliability(evaluation["reliability"]),
         spoilt=_by_kind(evaluation["robustness"]["corrupted"]),
+        severities=_severities(evaluation["robustness"]),
+        regions=diagrams.regions({part["name"]: part["mean"] for part in evaluation["explanation"]["parts"]}),
+        histograms=[diagrams.histogram(measure) for measure in (evaluation["data"] or {}).get("measures", ())],
+        balance=_balance(evaluation),
         names=[row["class_name"] for row in classes],
     )
 
@@ -110,6 +118,21 @@ def _by_kind(corrupted: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     for each in sorted(corrupted, key=lambda one: one["severity"]):
         kinds.setdefault(each["kind"], []).append(each["accuracy"])
     return kinds
+
+
+def _severities(robustness: Mapping[str, Any]) -> list[Markup]:
+    """Draw the share of right answers against severity for each kind, all on one scale."""
+    clean, kinds = robustness["clean"], _by_kind(robustness["corrupted"])
+    low = diagrams.lowest([clean, *(accuracy for accuracies in kinds.values() for accuracy in accuracies)])
+    return [diagrams.severities(kind, [clean, *accuracies], low) for kind, accuracies in kinds.items()]
+
+
+def _balance(evaluation: Mapping[str, Any]) -> Markup | None:
+    """Draw how many training images each class has, if that is known."""
+    if not evaluation["data"]:
+        return None
+    images = evaluation["data"]["training_images"]
+    return diagrams.balance([(row["class_name"], images.get(str(row["class_id"]), 0)) for row in evaluation["classes"]])
 
 
 def worst_confusions(matrix: Sequence[Sequence[int]]) -> list[Confusion]:
@@ -144,6 +167,10 @@ def data_uri(image: bytes) -> str:
             buffer = io.BytesIO()
             picture.save(buffer, format="PNG", optimize=True)
             image = buffer.getvalue()
+    return _embedded(image)
+
+
+def _embedded(image: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(image).decode()}"
 
 
@@ -158,6 +185,11 @@ def percent(value: float | None, digits: int = 2) -> str:
 def decimal(value: float | None, digits: int = 4) -> str:
     """Write a number with a fixed count of digits; a dash for what was not measured."""
     return "\u2013" if value is None else f"{value:.{digits}f}"
+
+
+def signed(value: float) -> str:
+    """Write a share of a probability with its sign."""
+    return f"{value:+.3f}".replace("-", "\u2212")
 
 
 def count(value: int) -> str:

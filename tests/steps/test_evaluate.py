@@ -12,14 +12,23 @@ import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from PIL import Image
 
 import evaluate
-from trafficsigns import gate, records
+import validate
+from trafficsigns import archive as archives
+from trafficsigns import gate, records, validation
+from trafficsigns.expectations import Finding
 
 NAMES = ("Stop", "Give way", "No entry", "Priority road", "Roundabout", "Wild animals")
+WRITTEN = {
+    "evaluation.json", "report.html", "model-card.json", "model-card.md", "package-card.json",
+    "golden", "samples", "model-quality", "explainability",
+}  # fmt: skip
 BOUNDS = {
     "--minimum-accuracy": "0.5",
     "--minimum-class-recall": "0.5",
@@ -221,12 +230,7 @@ def test_an_unpacked_archive_gives_the_same_files_and_nothing_else_is_left(run, 
     run(model=archive)
     assert files() == packed
     assert evaluation() == judged
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "evaluation.json",
-        "report.html",
-        "golden",
-        "samples",
-    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == WRITTEN
 
 
 def test_a_report_is_written_beside(run, tmp_path):
@@ -270,6 +274,20 @@ def other_outputs(model, archive, test):
         tf.TensorSpec([None], tf.string, name="image_bytes")
     )
     tf.saved_model.save(module, str(archive / "1"), signatures={"serving_default": module.serve})
+
+
+def other_input(model, archive, test):
+    module = Painted()
+    spec = tf.TensorSpec([None], tf.string, name="pictures")
+    renamed = tf.function(lambda pictures: module.serve(pictures), input_signature=[spec])
+    tf.saved_model.save(module, str(archive / "1"), signatures={"serving_default": renamed})
+
+
+def decoded_input(model, archive, test):
+    module = Painted()
+    spec = tf.TensorSpec([None, 32, 32, 3], tf.float32, name="image_bytes")
+    taking_pixels = tf.function(lambda image_bytes: module.serve(tf.fill(tf.shape(image_bytes)[:1], "")), [spec])
+    tf.saved_model.save(module, str(archive / "1"), signatures={"serving_default": taking_pixels})
 
 
 def no_training_notes(model, archive, test):
@@ -330,6 +348,8 @@ PACKED = [
 UNPACKED = [
     (no_saved_model, "archive/1", "not a readable SavedModel"),
     (other_signature, "archive/1", "has no signature serving_default"),
+    (other_input, "archive/1", "must take image_bytes, strings (None,), alone (it takes pictures: string (None,))"),
+    (decoded_input, "archive/1", "alone (it takes image_bytes: float32 (None, 32, 32, 3))"),
     (other_outputs, "archive/1", "lacks the outputs: class_id, class_name, probability, top_class_ids"),
     (no_training_notes, "archive/1/assets.extra/training.json", "missing"),
     (training_notes_without_classes, "archive/1/assets.extra/training.json", "'classes'"),
@@ -457,12 +477,7 @@ def test_a_failure_while_writing_leaves_the_earlier_evaluation(run, tmp_path, mo
     monkeypatch.setattr(evaluate, "write_report", full)
     assert run(minimum_accuracy="0.1") == 1
     assert (tmp_path / "out" / "evaluation.json").read_bytes() == before
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "evaluation.json",
-        "report.html",
-        "golden",
-        "samples",
-    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == WRITTEN
 
 
 def test_help_comes_from_anywhere_without_loading_tensorflow(tmp_path):
@@ -474,3 +489,120 @@ def test_help_comes_from_anywhere_without_loading_tensorflow(tmp_path):
     assert shown.returncode == 0, shown.stderr
     for option in ("--model-dir", "/opt/ml/processing/input/test", "--lineage", *BOUNDS):
         assert option in shown.stdout
+
+
+@pytest.fixture
+def validation_dir(tmp_path) -> Path:
+    """What validation says of a set of these classes, written by the step's own code from a manifest."""
+    rows = pd.DataFrame(
+        {
+            "split": np.repeat(["train", "validation", "test"], [60, 12, 24]),
+            "class_id": np.tile(range(6), 16),
+            "brightness": np.linspace(0.1, 0.9, 96),
+            "contrast": np.linspace(0.3, 0.1, 96),
+            "width": 30,
+            "height": np.tile([30, 40], 48),
+        }
+    )
+    folder = tmp_path / "validation"
+    folder.mkdir()
+    validate.write_baselines(folder, rows)
+    finding = Finding("images show something", "warning", "1 of 96 images", ("grey.ppm",))
+    notes = {"class_names": list(NAMES)}
+    outcome = validate.outcome(rows, notes, [finding], expectations=20)
+    (folder / "validation.json").write_text(json.dumps(outcome))
+    return folder
+
+
+def test_what_validation_found_is_told_too(run, tmp_path, validation_dir):
+    assert run("--validation-dir", str(validation_dir)) == 0
+    data = read_strictly(tmp_path / "out" / "evaluation.json")["data"]
+    assert data["splits"] == {"train": 60, "validation": 12, "test": 24}
+    assert data["training_images"] == {str(class_id): 10 for class_id in range(6)}
+    assert [measure["name"] for measure in data["measures"]] == ["brightness", "contrast", "width", "height"]
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "grey.ppm" in text
+    assert "images show something" in (tmp_path / "out" / "model-card.md").read_text(encoding="utf-8")
+
+
+def test_without_validations_folder_the_report_says_so(run, tmp_path):
+    assert run("--validation-dir", str(tmp_path / "absent")) == 0
+    assert read_strictly(tmp_path / "out" / "evaluation.json")["data"] is None
+
+
+def cut_short(path):
+    path.write_text(path.read_text()[:-40])
+
+
+def emptied(path):
+    path.write_text("{}")
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, cut_short, emptied])
+@pytest.mark.parametrize("name", [validation.OUTCOME, validation.STATISTICS])
+def test_a_validation_that_cannot_be_read_is_a_failure(run, tmp_path, validation_dir, capsys, damage, name):
+    damage(validation_dir / name)
+    assert run("--validation-dir", str(validation_dir)) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"{validation_dir / name}: not what steps/validate.py writes" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_other_classes_than_the_data_is_a_failure(run, tmp_path, validation_dir, capsys):
+    outcome = json.loads((validation_dir / "validation.json").read_text())
+    outcome["class_names"][2:4] = ["Priority road", "No entry"]
+    (validation_dir / "validation.json").write_text(json.dumps(outcome))
+    assert run("--validation-dir", str(validation_dir)) == 1
+    error = capsys.readouterr().err
+    assert "class 2 is 'No entry' in its training.json and 'Priority road' in" in error
+    assert str(validation_dir / "validation.json") in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_baselines_say_what_the_evaluation_says(run, tmp_path):
+    run()
+    out = tmp_path / "out"
+    evaluation = read_strictly(out / "evaluation.json")
+    statistics = read_strictly(out / "model-quality" / "statistics.json")
+    assert statistics["multiclass_classification_metrics"] == evaluation["multiclass_classification_metrics"]
+    assert statistics["dataset"]["item_count"] == evaluation["metrics"]["images"]
+    thresholds = read_strictly(out / "model-quality" / "constraints.json")["multiclass_classification_constraints"]
+    assert 0.75 < thresholds["accuracy"]["threshold"] < evaluation["metrics"]["accuracy"]
+    (label,) = read_strictly(out / "explainability" / "analysis.json")["explanations"]["kernel_shap"].values()
+    parts = {part["name"]: part["mean_absolute"] for part in evaluation["explanation"]["parts"]}
+    assert label == {"global_shap_values": parts, "expected_value": evaluation["explanation"]["covered"]}
+
+
+def test_parameters_are_told_with_the_bounds(run, tmp_path):
+    assert run("--parameter", "Seed=7", "--parameter", "InputData=s3://b/k=v") == 0
+    parameters = read_strictly(tmp_path / "out" / "evaluation.json")["parameters"]
+    assert {"Seed": "7", "InputData": "s3://b/k=v", "MinimumAccuracy": "0.5"}.items() <= parameters.items()
+    assert {criterion.name for criterion in gate.CRITERIA} <= set(parameters)
+
+
+def test_digests_tell_other_images_and_nothing_else(run, tmp_path, model_dir, archive):
+    def digests() -> dict:
+        return read_strictly(tmp_path / "out" / "evaluation.json")["digests"]
+
+    run()
+    first = digests()
+    with tarfile.open(model_dir / "model.tar.gz", "w:gz") as packed:  # other time stamps, and the same model
+        packed.add(archive, arcname=".")
+    run()
+    assert digests() == first
+    write_test_set(tmp_path / "other", [(painted(label), label) for label in range(6)])
+    run(test=tmp_path / "other")
+    assert digests()["test split"] != first["test split"]
+    assert digests()["weights"] == first["weights"]
+
+
+def test_other_weights_have_another_digest(tmp_path):
+    def digest(name: str, value: float) -> str:
+        module = tf.Module()
+        module.weight = tf.Variable([value, 1.0])
+        module.serve = tf.function(lambda: module.weight + 0.0, input_signature=[])
+        tf.saved_model.save(module, str(tmp_path / name / "1"))
+        return archives.Model(tmp_path / name, {}, None).weights_digest()
+
+    assert digest("a", 1.0) == digest("b", 1.0) != digest("c", 1.0000001)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import top_k_accuracy_score
 
-from trafficsigns import metrics
+from trafficsigns import metrics, model_quality
 
 
 def one_hot(answers: list[int], classes: int) -> np.ndarray:
@@ -33,8 +33,9 @@ def test_counts_rates_and_confusions_of_a_case_worked_by_hand():
     assert quality.summary.macro_precision == pytest.approx((1 + 1 / 2 + 2 / 3) / 3)
     assert quality.summary.macro_f1 == pytest.approx((6 / 7 + 1 / 2 + 4 / 5) / 3)
     assert quality.summary.worst_class_recall == 1 / 2
-    assert quality.weighted()["recall"] == pytest.approx(6 / 8)
-    assert quality.weighted()["precision"] == pytest.approx((4 * 1 + 2 / 2 + 2 * 2 / 3) / 8)
+    averages = model_quality.figures(quality.confusion)
+    assert averages["weighted_recall"] == pytest.approx(6 / 8)
+    assert averages["weighted_precision"] == pytest.approx((4 * 1 + 2 / 2 + 2 * 2 / 3) / 8)
 
 
 def test_a_class_without_images_is_unknown_and_left_out_of_every_mean():

@@ -3,102 +3,18 @@ import io
 import re
 from html.parser import HTMLParser
 
+import invented
 import numpy as np
 import pytest
+from invented import CLASSES, png
 from PIL import Image
 
-from trafficsigns import charts, examples, report
-
-CLASSES = ("Stop", "Give way", "No entry", "<script>alert(1)</script> & co")
-
-
-def png(colour: tuple[int, int, int], side: int = 32) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (side, side), colour).save(buffer, format="PNG")
-    return buffer.getvalue()
+from trafficsigns import charts, diagrams, examples, report
 
 
 @pytest.fixture
 def evaluation() -> dict:
-    """Invented numbers, each one different, so that a figure in the wrong place cannot go unnoticed."""
-    return {
-        "metrics": {
-            "images": 1203,
-            "accuracy": 0.951,
-            "accuracy_lower": 0.941,
-            "accuracy_upper": 0.961,
-            "macro_precision": 0.931,
-            "macro_recall": 0.921,
-            "macro_f1": 0.911,
-            "worst_class_recall": 0.501,
-            "top5_accuracy": 0.991,
-            "negative_log_likelihood": 0.1234,
-            "expected_calibration_error": 0.0456,
-        },
-        "classes": [
-            {"class_id": 0, "class_name": CLASSES[0], "support": 900, "precision": 0.97, "recall": 0.98, "f1": 0.975},
-            {"class_id": 1, "class_name": CLASSES[1], "support": 301, "precision": 0.81, "recall": 0.85, "f1": 0.83},
-            {"class_id": 2, "class_name": CLASSES[2], "support": 0, "precision": None, "recall": None, "f1": None},
-            {"class_id": 3, "class_name": CLASSES[3], "support": 2, "precision": 0.4, "recall": 0.5, "f1": 0.444},
-        ],
-        "confusion_matrix": [[882, 15, 3, 0], [45, 256, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]],
-        "reliability": [
-            {"lower": 0.0, "upper": 0.5, "count": 0, "confidence": None, "accuracy": None},
-            {"lower": 0.5, "upper": 1.0, "count": 1203, "confidence": 0.97, "accuracy": 0.951},
-        ],
-        "gate": {
-            "passed": False,
-            "bounds": [
-                {
-                    "name": "MinimumAccuracy",
-                    "metric": "accuracy_lower",
-                    "comparison": "at_least",
-                    "bound": 0.95,
-                    "value": 0.941,
-                    "passed": False,
-                },
-                {
-                    "name": "MaximumCalibrationError",
-                    "metric": "expected_calibration_error",
-                    "comparison": "at_most",
-                    "bound": 0.05,
-                    "value": 0.0456,
-                    "passed": True,
-                },
-            ],
-        },
-        "training": {
-            "architecture": "LeNet-5",
-            "parameters": 64811,
-            "temperature": 0.40878941495112614,
-            "selected_epoch": 2,
-            "seed": 7,
-            "history": [
-                {"epoch": 1, "loss": 2.0, "accuracy": 0.5, "validation_loss": 1.5, "validation_accuracy": 0.6},
-                {"epoch": 2, "loss": 1.0, "accuracy": 0.8, "validation_loss": None, "validation_accuracy": 0.9},
-            ],
-            "hyperparameters": {"batch_size": 128},
-            "versions": {"tensorflow": "2.21.0"},
-        },
-        "lineage": {"commit": "3f9a2c1"},
-        "robustness": {
-            "images": 36,
-            "clean": 0.956,
-            "mean": 0.789,
-            "corrupted": [
-                {"kind": kind, "severity": severity, "accuracy": 0.9 - 0.1 * severity + 0.01 * number}
-                for number, kind in enumerate(("noise", "blur"))
-                for severity in (3, 1, 2)
-            ],
-        },
-        "latency": {
-            "p50_milliseconds": 1.23,
-            "p99_milliseconds": 4.56,
-            "reference_p50_milliseconds": 0.82,
-            "ratio": 1.5,
-        },
-        "champion": None,
-    }
+    return invented.evaluation()
 
 
 @pytest.fixture
@@ -108,7 +24,8 @@ def pictures() -> list[bytes | None]:
 
 @pytest.fixture
 def mistakes() -> list[report.Mistake]:
-    return [report.Mistake(png((1, 2, 3)), "Images/00017.ppm", class_id=1, answered_id=2, probability=0.876)]
+    reasons = png((4, 5, 6))
+    return [report.Mistake(png((1, 2, 3)), "Images/00017.ppm", 1, 2, probability=0.876, reasons=reasons)]
 
 
 @pytest.fixture
@@ -162,11 +79,41 @@ def test_every_number_is_the_one_of_the_evaluation(page, evaluation):
     seen = sorted((row for row in evaluation["classes"] if row["support"]), key=lambda row: row["recall"])
     for name in ("precision", "recall", "f1"):
         assert shown[name] == [str(row[name]) for row in seen]
+    for name, value in beyond(evaluation).items():
+        assert shown[name] == [str(value)], name
+
+
+def beyond(evaluation):
+    """What else the page shows as figures, by the names that it gives them."""
+    robustness, explanation, data = (evaluation[key] for key in ("robustness", "explanation", "data"))
+    spoilt = {f"{each['kind']}_{each['severity']}": each["accuracy"] for each in robustness["corrupted"]}
+    shares = {f"share_{part['name']}": part["mean"] for part in explanation["parts"]}
+    amounts = {f"amount_{part['name']}": part["mean_absolute"] for part in explanation["parts"]}
+    keys = ("min", "mean", "std_dev", "max")
+    measures = {f"{each['name']}_{key}": each[key] for each in data["measures"] for key in keys}
+    return {
+        **spoilt, **shares, **amounts, **measures,
+        "robustness_clean": robustness["clean"],
+        "robustness_mean": robustness["mean"],
+        "latency_ratio": evaluation["latency"]["ratio"],
+        "latency_p50_milliseconds": evaluation["latency"]["p50_milliseconds"],
+        "latency_p99_milliseconds": evaluation["latency"]["p99_milliseconds"],
+        "explanation_covered": explanation["covered"],
+        "explanation_seen": explanation["seen"],
+        "data_images": data["images"],
+        "data_expectations": data["expectations"],
+        "data_findings": len(data["findings"]),
+        **{f"data_{split}": images for split, images in data["splits"].items()},
+    }  # fmt: skip
 
 
 def test_what_people_read_is_the_rounded_number(page):
     for text in (
         "95.10\u202f%",
+        "2,891",
+        "+0.300",
+        "\u22120.050",
+        "0.311",
         "94.10\u202f% \u2013 96.10\u202f%",
         "0.0456",
         "1,203",
@@ -202,7 +149,7 @@ def test_the_file_needs_nothing_from_outside(page):
 def test_links_lead_to_sections_of_the_page(page):
     targets = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     links = [attributes["href"] for attributes in page.all("a")]
-    assert len(links) == 11
+    assert len(links) == 13
     assert {link.removeprefix("#") for link in links} <= targets
 
 
@@ -231,10 +178,12 @@ def test_a_mistake_shows_truth_answer_and_probability(page):
 def test_a_model_without_a_mistake_or_a_history_has_a_report_too(evaluation):
     evaluation["confusion_matrix"] = [[900, 0, 0, 0], [0, 301, 0, 0], [0, 0, 0, 0], [0, 0, 0, 2]]
     evaluation["training"] = {"classes": list(CLASSES)}
-    evaluation["lineage"] = {}
+    evaluation["lineage"], evaluation["parameters"] = {}, {}
+    evaluation["data"] = None
     plain = Page(report.render(evaluation, [None] * 4, [])).plain
     assert "and none wrongly" in plain
     assert "No test image was taken for another class." in plain
+    assert "What validation said of the data was not given" in plain
 
 
 def test_the_same_evaluation_gives_the_same_file(evaluation, pictures, mistakes):
@@ -353,3 +302,88 @@ def test_what_changes_against_the_champion_is_named(evaluation, pictures, mistak
     text = " ".join(" ".join(Page(report.render(evaluation, pictures, mistakes)).words).split())
     assert re.search(r"94\.50.%", text)
     assert "Give way 301 250 256" in text
+
+
+def test_the_champions_numbers_are_figures_too(evaluation, pictures, mistakes):
+    compared = {"champion_accuracy": 0.9451, "challenger_accuracy": 0.951, "only_champion": 3, "only_challenger": 17}
+    evaluation["champion"] = {**compared, "p_value": 0.997, "classes": []}
+    page = Page(report.render(evaluation, pictures, mistakes))
+    shown = {attributes["data-metric"]: attributes["value"] for attributes in page.all("data")}
+    assert {name: shown[name] for name in compared} == {name: str(value) for name, value in compared.items()}
+    assert shown["champion_p_value"] == "0.997"
+
+
+def test_what_the_data_lacks_is_named_with_its_files(page):
+    assert "warning no content stands in two splits a<b>.ppm, b.ppm, c.ppm … 16 of 4567 images" in page.plain
+    assert "d.ppm" not in page.plain
+
+
+def test_good_data_is_said_to_be_good(evaluation, pictures, mistakes):
+    evaluation["data"]["findings"] = []
+    assert "27 expectations. All were met." in Page(report.render(evaluation, pictures, mistakes)).plain
+
+
+def test_lineage_digests_parameters_and_versions_are_all_there(page, evaluation):
+    terms = {}
+    for section in ("lineage", "parameters", "versions"):
+        terms |= evaluation[section]
+    terms |= evaluation["training"]["versions"]
+    terms |= {f"SHA-256 of the {name}": value for name, value in evaluation["digests"].items()}
+    for name, value in terms.items():
+        assert f"{name} {value}" in page.plain
+
+
+def test_a_mistake_stands_beside_its_reasons(page):
+    pictures = [attributes for attributes in page.all("img") if "red where" in attributes["alt"]]
+    assert [picture["src"] for picture in pictures] == ["data:image/png;base64," + encoded(png((4, 5, 6)))]
+    assert "speaks for No entry, blue where for Give way" in pictures[0]["alt"]
+
+
+def encoded(content):
+    return base64.b64encode(content).decode()
+
+
+def test_a_curve_falls_where_the_numbers_do_and_begins_unspoilt():
+    drawn = Page(diagrams.severities("noise", [1.0, 0.9, 0.7, 0.75], low=0.5)).tags
+    (curve,) = [shape["points"] for tag, shape in drawn if tag == "polyline"]
+    points = np.array([point.split(",") for point in curve.split()], dtype=float)
+    assert (np.diff(points[:, 0]) > 0).all()
+    heights = points[:, 1]
+    assert heights[0] == 26 and heights[2] == pytest.approx(26 + 0.6 * 74, abs=0.1)
+    assert heights[3] < heights[2]
+    labels = [shape["aria-label"] for tag, shape in drawn if tag == "svg"]
+    assert labels == ["Accuracy against severity of noise: as it is 1.000, a little 0.900, more 0.700, much 0.750"]
+
+
+def test_panels_share_an_axis_that_holds_all_their_values():
+    assert diagrams.lowest([0.93, 0.71, 1.0]) == pytest.approx(0.7)
+    assert diagrams.lowest([1.0, 1.0]) == pytest.approx(0.9)
+    assert diagrams.lowest([0.0]) == 0.0
+
+
+def test_columns_are_as_high_as_their_counts(evaluation):
+    (measure, _) = evaluation["data"]["measures"]
+    boxes = [shape for tag, shape in Page(diagrams.histogram(measure)).tags if tag == "rect"]
+    heights = [float(box["height"]) for box in boxes]
+    counts = [bucket["count"] for bucket in measure["buckets"]]
+    np.testing.assert_allclose(np.array(heights) / heights[-1], np.array(counts) / counts[-1], rtol=1e-3)
+    flat = {**measure, "buckets": [{"lower_bound": 32.0, "upper_bound": 32.0, "count": 7.0}]}
+    assert Page(diagrams.histogram(flat)).tags
+
+
+def test_the_balance_shows_every_class_even_one_without_images():
+    drawn = Page(diagrams.balance([("Stop", 20), ("Give way", 0), ("No entry", 5)])).tags
+    heights = [float(box["height"]) for tag, box in drawn if tag == "rect"]
+    assert heights == [100, 0, 25]
+    label = next(shape["aria-label"] for tag, shape in drawn if tag == "svg")
+    assert label == "Training images of each class: fewest Give way with 0, most Stop with 20"
+
+
+def test_the_part_with_the_largest_share_has_the_strongest_colour():
+    shares = {"centre": 0.5, "top": 0.1, "right": -0.25, "bottom": 0.0, "left": 0.05, "surroundings": 0.01}
+    drawn = [shape for tag, shape in Page(diagrams.regions(shares)).tags if "fill-opacity" in shape]
+    opacities = {round(float(shape["fill-opacity"]), 3): shape["class"] for shape in drawn}
+    assert len(drawn) == 6
+    assert max(opacities) == 0.9
+    assert opacities[0.47] == "wrong"
+    assert sum(css == "wrong" for css in opacities.values()) == 1
