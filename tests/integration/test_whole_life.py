@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from infra.local.pipelines.definitions import all_steps
+from infra.local.pipelines.expressions import follow
 from pipeline import clouds, executions, registry, reproduction, settings
+from pipeline.gate import GATE
 
 pytestmark = pytest.mark.integration
 
@@ -27,6 +30,12 @@ STEPS = [
 @pytest.fixture(scope="module")
 def first_run(signs):
     return signs("run", *LOOSE)
+
+
+def read(cloud, address):
+    """Return an object."""
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    return cloud.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +72,46 @@ def test_the_model_is_registered_with_where_it_came_from(signs, first_run):
     assert "has no version 7 (there: 1)" in signs("models", "show", "7", code=1)
 
 
+def json_gets(value):
+    """Yield the step, property file and path of each look into one that a definition takes."""
+    if isinstance(value, list):
+        for item in value:
+            yield from json_gets(item)
+    elif isinstance(value, dict):
+        if set(value) == {"Std:JsonGet"}:
+            _, step, _, name = value["Std:JsonGet"]["PropertyFile"]["Get"].split(".")
+            yield step, name, value["Std:JsonGet"]["Path"]
+        for item in value.values():
+            yield from json_gets(item)
+
+
+def below(cloud, address):
+    """Return the objects below an S3 address."""
+    bucket, _, prefix = address.removeprefix("s3://").partition("/")
+    return cloud.client("s3").list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/").get("Contents", [])
+
+
+def test_what_the_definition_promises_the_jobs_have_written(signs, cloud, first_run):
+    arn = signs.json("status")["arn"]
+    definition = json.loads(executions.definition(cloud, arn))
+    snapshot, outputs = executions.look(cloud, arn), {}
+    for step in all_steps(definition["Steps"]):
+        if step["Type"] == "Processing":
+            job = cloud.client("sagemaker").describe_processing_job(ProcessingJobName=snapshot.step(step["Name"]).job)
+            places = {
+                each["OutputName"]: each["S3Output"]["S3Uri"] for each in job["ProcessingOutputConfig"]["Outputs"]
+            }
+            assert {name for name, address in places.items() if not below(cloud, address)} == set(), step["Name"]
+            for file in step.get("PropertyFiles", []):
+                address = f"{places[file['OutputName']]}/{file['FilePath']}"
+                outputs[step["Name"], file["PropertyFileName"]] = json.loads(read(cloud, address))
+    looks = set(json_gets(definition["Steps"]))
+    assert {(step, name) for step, name, _ in looks} == set(outputs)
+    assert len(looks) == len(GATE) + 1
+    for step, name, path in looks:
+        assert isinstance(follow(outputs[step, name], path, name), str if name == "PackageCard" else float), path
+
+
 def addresses(value):
     """Yield every S3 address in a description."""
     if isinstance(value, dict):
@@ -83,8 +132,7 @@ def test_the_registry_keeps_all_that_belongs_to_a_version(signs, cloud, first_ru
     assert len(named) == 10
     properties = described["CustomerMetadataProperties"]
     for address in {*named, properties["Report"], properties["ModelCard"], f"{properties['GoldenImages']}/golden.json"}:
-        bucket, _, key = address.removeprefix("s3://").partition("/")
-        assert cloud.client("s3").head_object(Bucket=bucket, Key=key)["ContentLength"] > 0, address
+        assert read(cloud, address), address
     assert described["MetadataProperties"] == {
         "CommitId": properties["Commit"],
         "GeneratedBy": properties["Execution"],
@@ -109,7 +157,7 @@ def test_a_version_is_made_anew_from_its_own_definition(signs, cloud, first_run)
     (version,) = signs.json("models", "list")
     before = signs.json("endpoint", "describe")
     bucket, _, key = version["statistics"].removeprefix("s3://").partition("/")
-    original = cloud.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
+    original = read(cloud, version["statistics"])
     falsified = json.loads(original)
     falsified["metrics"]["accuracy"] += 0.001
     cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=json.dumps(falsified).encode())
