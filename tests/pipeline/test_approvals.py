@@ -1,58 +1,17 @@
 """Approving and rejecting versions in the embedded SageMaker's registry: who, when, why, and what speaks against it."""
 
-import json
 import re
-import secrets
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from pipeline import approvals, clouds, gate, registry, settings
+from pipeline import approvals, gate, registry, settings
 from pipeline.registry import RegistryError
 
 LOADED = settings.load()
 WHEN = datetime(2026, 11, 26, 4, 5, tzinfo=UTC)
 GOOD = {criterion.metric: gate.bounds(LOADED)[name] for name, criterion in gate.GATE.items()}
-
-
-@pytest.fixture
-def loaded():
-    """Settings whose registry group nobody else uses."""
-    return replace(LOADED, name=f"signs-{secrets.token_hex(4)}")
-
-
-@pytest.fixture
-def place(embedded, bucket, client, loaded):
-    client("sagemaker").create_model_package_group(ModelPackageGroupName=loaded.model_package_group)
-    session = clouds.EndpointSession(embedded.url, embedded.region)
-    return clouds.Cloud("local", session, embedded.region, bucket, clouds.LOCAL_ROLE)
-
-
-@pytest.fixture
-def register(place, loaded):
-    """Registers a version with these metrics, or this text in place of an evaluation, and returns it."""
-
-    def register(metrics):
-        key = f"{secrets.token_hex(4)}/evaluation.json"
-        body = metrics if isinstance(metrics, str) else json.dumps({"metrics": metrics})
-        request = {}
-        if metrics is not None:
-            place.client("s3").put_object(Bucket=place.bucket, Key=key, Body=body)
-            source = {"ContentType": "application/json", "S3Uri": f"s3://{place.bucket}/{key}"}
-            request["ModelMetrics"] = {"ModelQuality": {"Statistics": source}}
-        made = place.client("sagemaker").create_model_package(
-            ModelPackageGroupName=loaded.model_package_group,
-            InferenceSpecification={
-                "Containers": [{"Image": "serving", "ModelDataUrl": "s3://bucket/model.tar.gz"}],
-                "SupportedContentTypes": ["image/png"],
-                "SupportedResponseMIMETypes": ["application/json"],
-            },
-            **request,
-        )
-        return registry.by_arn(place, made["ModelPackageArn"])
-
-    return register
 
 
 def test_a_version_on_todays_bounds_is_approved_and_says_who_when_and_why(register, place, loaded):

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from pipeline import clouds, definitions, reproduction, settings
+from pipeline.commands.comparisons import compared
+from pipeline.executions import ExecutionError
 from pipeline.reproduction import Fact, ReproductionError
 
 LOADED = settings.load()
@@ -54,3 +56,44 @@ def test_only_the_very_same_is_the_same():
     assert not Fact("weights", "abc", "abd").same
     assert not Fact("accuracy", 0.5, 0.5000000001).same
     assert not Fact("accuracy", 0.5, None).same
+
+
+# What cannot be made anew is said before any job runs
+
+GONE = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/signs-training/execution/0123456789ab"
+
+
+@pytest.mark.parametrize(
+    ("properties", "digests", "error", "said"),
+    [
+        ({}, {"weights": "a"}, ReproductionError, r"version 1 does not say which execution made it"),
+        ({"Execution": GONE}, {}, ReproductionError, r"version 1 holds no digest of the weights"),
+        ({"Execution": GONE}, {"weights": "a"}, ExecutionError, rf"{GONE} cannot be read: .*does not exist"),
+    ],
+    ids=["no execution", "no digest", "gone"],
+)
+def test_a_version_that_cannot_be_made_anew_is_refused(register, place, loaded, properties, digests, error, said):
+    found = register({"accuracy": 1.0}, properties, digests=digests)
+    with pytest.raises(error, match=said):
+        reproduction.start(loaded, place, found)
+    pipelines = place.client("sagemaker").list_pipelines(PipelineNamePrefix=loaded.name)["PipelineSummaries"]
+    assert pipelines == []
+
+
+def test_versions_that_do_not_say_what_made_them_are_compared_all_the_same(register, place):
+    first = register({"accuracy": 0.9}, {"Data": "s3://a"}, classes=[{"class_name": "Stop", "recall": 0.5}])
+    second = register({"accuracy": 0.8}, {"Data": "s3://b"}, classes=[{"class_name": "Stop", "recall": 0.75}])
+    found = compared(place, first, second)
+    assert [(row.name, row.verdict) for row in found.metrics] == [("accuracy", "worse")]
+    assert [(row.name, row.verdict) for row in found.classes] == [("Stop", "better")]
+    assert found.parameters == []
+    assert [row.name for row in found.lineage] == ["Data"]
+    different, unknown = found.notes
+    assert "different data sets" in different
+    assert "does not say which execution made it" in unknown
+
+
+def test_of_an_execution_that_is_gone_the_parameters_are_not_compared(register, place):
+    versions = [register({"accuracy": 0.9}, {"Execution": GONE}) for _ in range(2)]
+    (note,) = compared(place, *versions).notes
+    assert note.startswith(f"parameters cannot be compared: {GONE} cannot be read")
