@@ -60,9 +60,6 @@ def register(
         sagemaker_session=workshop.session,
     )
 
-    def written(name: str) -> Join:
-        return Join(on="/", values=[evaluation, name])
-
     files = _files(evaluation, validation)
     arguments = model.register(
         model_package_group_name=workshop.settings.model_package_group,
@@ -77,17 +74,24 @@ def register(
         metadata_properties=MetadataProperties(
             commit_id=lineage["Commit"], generated_by=ExecutionVariables.PIPELINE_EXECUTION_ARN
         ),
-        customer_metadata_properties={
-            **lineage,
-            "Execution": ExecutionVariables.PIPELINE_EXECUTION_ARN,
-            "Report": written("report.html"),
-            "ModelCard": written("model-card.md"),
-            "GoldenImages": written("golden"),
-        },
+        customer_metadata_properties=_properties(lineage, evaluation),
         domain="COMPUTER_VISION",
         task="IMAGE_CLASSIFICATION",
     )
     return ModelStep("RegisterModel", step_args=arguments)
+
+
+def _properties(lineage: Mapping[str, Any], evaluation: Any) -> dict[str, Any]:
+    def written(name: str) -> Join:
+        return Join(on="/", values=[evaluation, name])
+
+    return {
+        **lineage,
+        "Execution": ExecutionVariables.PIPELINE_EXECUTION_ARN,
+        "Report": written("report.html"),
+        "ModelCard": written("model-card.md"),
+        "GoldenImages": written("golden"),
+    }
 
 
 def _files(evaluation: Any, validation: Any) -> dict[str, MetricsSource]:

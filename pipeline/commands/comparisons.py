@@ -71,9 +71,9 @@ def compare(
     console.print(_table(title, found.metrics, both))
     if found.classes:
         console.print(_table(f"recall, {_of(found.classes)}", found.classes[:CLASSES], both))
-    for name, rows in (("parameters", found.parameters), ("where they come from", found.lineage)):
+    for name, rows in (("parameters that differ", found.parameters), ("where they come from", found.lineage)):
         if rows:
-            console.print(_table(f"{name} that differ" if name == "parameters" else name, rows, both, numbers=False))
+            console.print(_table(name, rows, both, numbers=False))
     for note in found.notes:
         say(f"[yellow]note[/]: {escape(note)}")
 
@@ -81,9 +81,7 @@ def compare(
 def compared(cloud: Cloud, first: Version, second: Version) -> Compared:
     """Compare two versions. Raises ``RegistryError`` for one whose evaluation cannot be read."""
     evaluations = [registry.evaluation(cloud, version) for version in (first, second)]
-    notes = []
-    if first.properties.get("Data") != second.properties.get("Data"):
-        notes.append("they were trained on different data sets, and may have been tested on different pictures")
+    notes = _tested([evaluation.get("digests", {}).get("test split") for evaluation in evaluations])
     parameters: list[Row] = []
     try:
         given = [executions.parameters(cloud, version.execution) for version in (first, second) if version.execution]
@@ -100,6 +98,14 @@ def compared(cloud: Cloud, first: Version, second: Version) -> Compared:
         comparison.differences(*(_origin(version) for version in (first, second))),
         notes,
     )
+
+
+def _tested(splits: Sequence[str | None]) -> list[str]:
+    """Say, by the digests of the test splits, if figures were not measured on the same pictures."""
+    if None in splits:
+        return ["whether they were tested on the same pictures is not known"]
+    different = "they were tested on different pictures: small differences between their figures say nothing"
+    return [different] if len(set(splits)) > 1 else []
 
 
 def _origin(version: Version) -> dict[str, str]:

@@ -81,19 +81,34 @@ def test_a_version_that_cannot_be_made_anew_is_refused(register, place, loaded, 
 
 
 def test_versions_that_do_not_say_what_made_them_are_compared_all_the_same(register, place):
-    first = register({"accuracy": 0.9}, {"Data": "s3://a"}, classes=[{"class_name": "Stop", "recall": 0.5}])
-    second = register({"accuracy": 0.8}, {"Data": "s3://b"}, classes=[{"class_name": "Stop", "recall": 0.75}])
+    first = register(
+        {"accuracy": 0.9},
+        {"Data": "s3://a"},
+        digests={"test split": "a"},
+        classes=[{"class_name": "Stop", "recall": 0.5}],
+    )
+    second = register(
+        {"accuracy": 0.8},
+        {"Data": "s3://b"},
+        digests={"test split": "b"},
+        classes=[{"class_name": "Stop", "recall": 0.75}],
+    )
     found = compared(place, first, second)
     assert [(row.name, row.verdict) for row in found.metrics] == [("accuracy", "worse")]
     assert [(row.name, row.verdict) for row in found.classes] == [("Stop", "better")]
     assert found.parameters == []
     assert [row.name for row in found.lineage] == ["Data"]
     different, unknown = found.notes
-    assert "different data sets" in different
+    assert "tested on different pictures" in different
     assert "does not say which execution made it" in unknown
 
 
 def test_of_an_execution_that_is_gone_the_parameters_are_not_compared(register, place):
-    versions = [register({"accuracy": 0.9}, {"Execution": GONE}) for _ in range(2)]
+    versions = [register({"accuracy": 0.9}, {"Execution": GONE}, digests={"test split": "a"}) for _ in range(2)]
     (note,) = compared(place, *versions).notes
     assert note.startswith(f"parameters cannot be compared: {GONE} cannot be read")
+
+
+def test_without_a_digest_nobody_knows_whether_the_pictures_were_the_same(register, place):
+    versions = [register({"accuracy": 0.9}), register({"accuracy": 0.9}, digests={"test split": "a"})]
+    assert "whether they were tested on the same pictures is not known" in compared(place, *versions).notes
