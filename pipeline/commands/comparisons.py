@@ -44,6 +44,7 @@ class Compared:
     metrics: list[Row]
     classes: list[Row]
     parameters: list[Row]
+    """Those that are no lineage."""
     lineage: list[Row]
     notes: list[str]
     """What the reader has to know about the rest."""
@@ -86,7 +87,7 @@ def compared(cloud: Cloud, first: Version, second: Version) -> Compared:
     try:
         given = [executions.parameters(cloud, version.execution) for version in (first, second) if version.execution]
         if len(given) == 2:
-            parameters = comparison.differences(*given)
+            parameters = [row for row in comparison.differences(*given) if row.name not in first.properties]
         else:
             notes.append("parameters cannot be compared: a version does not say which execution made it")
     except ExecutionError as error:
