@@ -171,9 +171,10 @@ def _samples(outcome: Outcome) -> Table:
     return view
 
 
-def _exit_code(place: Cloud, snapshot: Snapshot) -> Exit:
+def _exit_code(place: Cloud, snapshot: Snapshot, tell: bool = True) -> Exit:
     if snapshot.failed_gate:
-        tell_missed(place, snapshot)
+        if tell:
+            tell_missed(place, snapshot)
         return Exit.GATE
     return Exit.OK if snapshot.status == "Succeeded" else Exit.FAILED
 
@@ -318,7 +319,7 @@ def status(
         if snapshot.reason:
             say(f"[bold red]{snapshot.status}[/]: {escape(snapshot.reason)}")
     if snapshot.status in ("Failed", "Stopped"):
-        raise typer.Exit(_exit_code(place, snapshot))
+        raise typer.Exit(_exit_code(place, snapshot, tell=not json_))
 
 
 @told
