@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.commands import data, endpoint, infra, local, models, runs, summary
+from pipeline.commands import data, endpoint, infra, local, models, reproduce, runs, summary
 
 app = typer.Typer(
     help="A traffic-sign classifier's whole life as one SageMaker pipeline, on AWS or on this machine.\n\n"
     "Exit codes: 0 done, 1 refused (one line says why), 2 wrong command line, 3 the execution failed or was stopped, "
-    "4 the model did not pass the quality gate, 5 something differs (only with --exit-code).",
+    "4 the model did not pass the quality gate, 5 something differs (reproduce; elsewhere with --exit-code).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
@@ -29,6 +29,7 @@ app.command()(runs.stop)
 app.command()(runs.retry)
 app.command()(runs.predict)
 app.command()(models.explain)
+app.command()(reproduce.reproduce)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(endpoint.app, name="endpoint")

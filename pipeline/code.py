@@ -30,6 +30,11 @@ def files_of(script: str, steps: Path = STEPS) -> dict[str, bytes]:
     It holds the script, every module of the steps' library that it imports, directly or not, and their companions; and
     where the step has locked requirements, those as ``requirements.txt`` with the entry script that sees to them.
     """
+    return {name: path.read_bytes() for name, path in sources_of(script, steps).items()}
+
+
+def sources_of(script: str, steps: Path = STEPS) -> dict[str, Path]:
+    """Return which files a script's channel is made of, by their names in it, in order."""
     lock = steps / "requirements" / f"{Path(script).stem}.txt"
     found: set[str] = set()
     waiting = [script, "entry.py"] if lock.is_file() else [script]
@@ -40,9 +45,9 @@ def files_of(script: str, steps: Path = STEPS) -> dict[str, bytes]:
         found.add(name)
         if name.endswith(".py"):
             waiting += [*_imports(steps / name, steps), *COMPANIONS.get(name, ())]
-    channel = {name: (steps / name).read_bytes() for name in found}
+    channel = {name: steps / name for name in found}
     if lock.is_file():
-        channel["requirements.txt"] = lock.read_bytes()
+        channel["requirements.txt"] = lock
     return dict(sorted(channel.items()))
 
 

@@ -54,7 +54,7 @@ def send(built: Built, settings: Settings, cloud: Cloud) -> list[str]:
     built.staging.upload(cloud.client("s3"))
     datasets.mark_absence(settings, cloud)
     _ensure_group(settings, cloud)
-    return [_upsert(cloud, name, text) for name, text in built.texts.items()]
+    return [put(cloud, name, text) for name, text in built.texts.items()]
 
 
 def upsert(settings: Settings, cloud: Cloud) -> list[str]:
@@ -110,7 +110,8 @@ def current(cloud: Cloud, name: str) -> str | None:
         return None
 
 
-def _upsert(cloud: Cloud, name: str, text: str) -> str:
+def put(cloud: Cloud, name: str, text: str) -> str:
+    """Create or update one pipeline, whose code lies in S3 already, and return its ARN."""
     sagemaker = cloud.client("sagemaker")
     request = {"PipelineName": name, "PipelineDefinition": text, "RoleArn": cloud.role_arn}
     try:

@@ -111,10 +111,27 @@ def start(
 
 
 def parameters(cloud: Cloud, arn: str) -> dict[str, str]:
-    """Return what an execution was started with, by parameter."""
+    """Return what an execution was started with, by parameter; what was not given has its definition's default.
+
+    Raises ``ExecutionError`` when there is no such execution any more.
+    """
     sagemaker = cloud.client("sagemaker")
+    declared = json.loads(definition(cloud, arn)).get("Parameters", [])
+    defaults = {each["Name"]: str(each["DefaultValue"]) for each in declared if "DefaultValue" in each}
     pages = sagemaker.get_paginator("list_pipeline_parameters_for_execution").paginate(PipelineExecutionArn=arn)
-    return {each["Name"]: each["Value"] for page in pages for each in page["PipelineParameters"]}
+    return {**defaults, **{each["Name"]: each["Value"] for page in pages for each in page["PipelineParameters"]}}
+
+
+def definition(cloud: Cloud, arn: str) -> str:
+    """Return the definition that an execution runs, whatever its pipeline has become since.
+
+    Raises ``ExecutionError`` when there is no such execution any more.
+    """
+    try:
+        answer = cloud.client("sagemaker").describe_pipeline_definition_for_execution(PipelineExecutionArn=arn)
+    except ClientError as error:
+        raise ExecutionError(f"{arn} cannot be read: {error.response['Error']['Message']}") from error
+    return str(answer["PipelineDefinition"])
 
 
 def find(cloud: Cloud, pipeline: str, identifier: str | None = None) -> str:
@@ -143,8 +160,7 @@ def look(cloud: Cloud, arn: str) -> Snapshot:
         PipelineExecutionArn=arn, SortOrder="Ascending"
     )
     begun = {item["StepName"]: _step(item) for page in pages for item in page["PipelineExecutionSteps"]}
-    definition = sagemaker.describe_pipeline_definition_for_execution(PipelineExecutionArn=arn)["PipelineDefinition"]
-    names = list(_step_names(json.loads(definition)["Steps"]))
+    names = list(_step_names(json.loads(definition(cloud, arn))["Steps"]))
     waiting = [] if described["PipelineExecutionStatus"] in FINAL else [n for n in names if n not in begun]
     return Snapshot(
         arn,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from hashlib import sha256
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from pipeline import datasets, definitions, downloads, endpoints, executions, parameters, registry
+from pipeline import datasets, definitions, downloads, endpoints, executions, gate, lineage, parameters, registry
 from pipeline.clouds import Cloud
-from pipeline.settings import ROOT, Settings
+from pipeline.settings import Settings
 
 WATCH_SECONDS = {"local": 0.5, "aws": 5.0}
 """How often an execution is looked at; AWS throttles who looks more often."""
@@ -68,7 +67,7 @@ def start(settings: Settings, cloud: Cloud, data: datasets.Dataset, changes: Map
     """
     champion = registry.newest_approved(cloud, settings.model_package_group)
     known = {"Champion": champion.model} if champion else {}
-    return _start(settings, cloud, {**data.parameters, **known, "Commit": commit(), **changes})
+    return _start(settings, cloud, {**data.parameters, **known}, changes)
 
 
 def start_only(
@@ -79,16 +78,22 @@ def start_only(
     It has the parameters of the earlier one, but for ``changes``. Raises as ``start`` does.
     """
     earlier = executions.find(cloud, settings.training_pipeline, source)
-    values = {**executions.parameters(cloud, earlier), "Commit": commit(), **changes}
-    return _start(settings, cloud, values, executions.Selection(tuple(steps), earlier))
+    known = executions.parameters(cloud, earlier)
+    return _start(settings, cloud, known, changes, executions.Selection(tuple(steps), earlier))
 
 
 def _start(
-    settings: Settings, cloud: Cloud, values: Mapping[str, str], selection: executions.Selection | None = None
+    settings: Settings,
+    cloud: Cloud,
+    known: Mapping[str, str],
+    changes: Mapping[str, str],
+    selection: executions.Selection | None = None,
 ) -> str:
-    parameters.check(values)
     pipeline = settings.training_pipeline
-    what = [definitions.current(cloud, pipeline), sorted(values.items()), selection and astuple(selection)]
+    definition = definitions.current(cloud, pipeline)
+    values = {**known, **lineage.parameters(definition), **changes}
+    parameters.check(values)
+    what = [definition, sorted(values.items()), selection and astuple(selection)]
     return executions.start(cloud, pipeline, values, token(what, os.environ), selection)
 
 
@@ -102,16 +107,6 @@ def token(what: Any, environment: Mapping[str, str]) -> str | None:
         return None
     digest = sha256(json.dumps([what, run, environment.get("GITHUB_RUN_ATTEMPT")]).encode())
     return digest.hexdigest()
-
-
-def commit() -> str:
-    """Return the repository's commit, marked when files differ from it, or ``unknown`` outside a repository."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return "unknown"
-    return done.stdout.strip() or "unknown"
 
 
 def follow(cloud: Cloud, arn: str, show: Callable[[executions.Snapshot], None]) -> executions.Snapshot:
@@ -143,6 +138,17 @@ def evaluated(cloud: Cloud, snapshot: executions.Snapshot) -> str | None:
         "Outputs"
     ]
     return str(next(output["S3Output"]["S3Uri"] for output in outputs if output["OutputName"] == "evaluation"))
+
+
+def missed(cloud: Cloud, snapshot: executions.Snapshot) -> list[gate.Missed]:
+    """Return the bounds that an execution's model missed, as evaluation judged it.
+
+    Raises ``RegistryError`` when that cannot be read.
+    """
+    address = evaluated(cloud, snapshot)
+    if address is None:
+        return []
+    return gate.told(registry.evaluation_at(cloud, f"{address}/evaluation.json", snapshot.arn)["gate"]["bounds"])
 
 
 def fetch(cloud: Cloud, address: str, folder: Path) -> None:

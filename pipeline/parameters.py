@@ -7,9 +7,9 @@ bound of 1.5 should not be found out after an hour of training.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from pipeline.settings import Data, Gate, Instances, Settings, Training
 
@@ -41,11 +41,19 @@ SETTINGS: Mapping[str, tuple[type, str]] = {
 
 APPROVALS = ("PendingManualApproval", "Approved")
 
+ADDRESS_LENGTH = 240
+"""Characters of an S3 address: with its parameter's name before it, it becomes an argument of a job, 256 at most."""
+
+Address = Annotated[str, StringConstraints(pattern=r"^s3://[^/]+", max_length=ADDRESS_LENGTH)]
+Noted = Annotated[str, StringConstraints(pattern=r"^[\w.:/=+@ -]+$", max_length=128)]
+"""Of the characters that SageMaker takes in a metadata property."""
+
 OTHERS: Mapping[str, Any] = {
-    "InputData": str,
-    "Champion": str,
-    "InputImages": str,
-    "Commit": str,
+    "InputData": Annotated[str, StringConstraints(pattern=r"^s3://[\w.:/=+@ -]+$", max_length=ADDRESS_LENGTH)],
+    "Champion": Address,
+    "InputImages": Address,
+    "Commit": Noted,
+    "StepsCommit": Noted,
     "ModelApprovalStatus": Literal[APPROVALS],
 }
 """Parameters that only a run can know, and their types."""

@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from sagemaker.core.model_metrics import MetricsSource, ModelMetrics
 from sagemaker.core.workflow.conditions import (
     ConditionEquals,
     ConditionGreaterThanOrEqualTo,
@@ -20,29 +19,15 @@ from sagemaker.mlops.workflow.fail_step import FailStep
 from sagemaker.mlops.workflow.model_step import ModelStep
 from sagemaker.mlops.workflow.pipeline import Pipeline
 from sagemaker.mlops.workflow.steps import ProcessingStep, TrainingStep
-from sagemaker.serve.model_builder import ModelBuilder
 
-from pipeline import datasets, parameters
+from pipeline import datasets, lineage, parameters, registration
 from pipeline.clouds import Cloud
 from pipeline.components import CACHE, INPUT, OUTPUT, RESOURCES, RETRIES, Shared, Workshop
+from pipeline.gate import GATE
 from pipeline.parameters import APPROVALS
 from pipeline.settings import Precision, Preset, Settings
 
 REPORT = PropertyFile(name="EvaluationReport", output_name="evaluation", path="evaluation.json")
-CONTENT_TYPES = ["image/png", "image/jpeg", "application/x-npy", "application/json"]
-
-
-GATE = {
-    "MinimumAccuracy": ("accuracy_lower", "at_least", "accuracy (lower end)"),
-    "MinimumClassRecall": ("worst_class_recall", "at_least", "worst class recall"),
-    "MaximumCalibrationError": ("expected_calibration_error", "at_most", "calibration error"),
-    "MinimumCorruptedAccuracy": ("mean_corrupted_accuracy", "at_least", "accuracy on spoilt pictures"),
-    "MaximumLatencyRatio": ("latency_ratio", "at_most", "time beside LeNet-5's"),
-    "MaximumArchiveMegabytes": ("archive_megabytes", "at_most", "archive in MB"),
-    "ChampionSignificance": ("champion_p_value", "at_least", "p-value against the champion"),
-}
-"""The gate's bounds: parameter, metric in evaluation.json, comparison, words. ``steps/trafficsigns/gate.py`` has them
-too, since steps and pipeline import nothing of each other; a contract test holds the two together."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +51,9 @@ class Parameters:
     """The gate's, by name."""
     approval: ParameterString
     commit: ParameterString
+    """The repository's."""
+    steps_commit: ParameterString
+    """The last one that changed what the steps run."""
     processing_instance: ParameterString
     processing_count: ParameterInteger
     training_instance: ParameterString
@@ -101,7 +89,8 @@ class Parameters:
             champion=ParameterString("Champion", no_champion),
             bounds={name: number(name) for name in GATE},
             approval=ParameterString("ModelApprovalStatus", APPROVALS[0], enum_values=list(APPROVALS)),
-            commit=ParameterString("Commit", "unknown"),
+            commit=ParameterString("Commit", lineage.UNKNOWN),
+            steps_commit=ParameterString("StepsCommit", lineage.UNKNOWN),
             processing_instance=text("ProcessingInstanceType"),
             processing_count=whole("ProcessingInstanceCount"),
             training_instance=text("TrainingInstanceType"),
@@ -123,6 +112,7 @@ class Parameters:
         others = (
             self.approval,
             self.commit,
+            self.steps_commit,
             self.processing_instance,
             self.processing_count,
             self.training_instance,
@@ -141,7 +131,7 @@ def build(workshop: Workshop) -> Pipeline:
     validate = _validate(workshop, given, preprocess)
     train = _train(workshop, given, preprocess, validate)
     evaluate = _evaluate(workshop, given, (preprocess, validate), train)
-    register = _register(workshop, given, train, evaluate)
+    register = _register(workshop, given, train, evaluate, validate)
     gate = _gate(given, evaluate, [register, _auto_approved(workshop, given, register)])
     return Pipeline(
         name=workshop.settings.training_pipeline,
@@ -224,8 +214,9 @@ def _evaluate(
     workshop: Workshop, given: Parameters, data: tuple[ProcessingStep, ProcessingStep], train: TrainingStep
 ) -> ProcessingStep:
     preprocess, validate = data
-    lineage = {
-        "commit": given.commit,
+    # Not the repository's commit: with that among its arguments, the step would run anew at each one.
+    known = {
+        "steps commit": given.steps_commit,
         "data": given.input_data,
         "training job": train.properties.TrainingJobName,
     }
@@ -238,7 +229,7 @@ def _evaluate(
             "champion-dir": f"{INPUT}/champion",
             "validation-dir": f"{INPUT}/validation",
             **{_option(name): bound for name, bound in given.bounds.items()},
-            "lineage": [Join(on="=", values=[name, value]) for name, value in lineage.items()],
+            "lineage": [Join(on="=", values=[name, value]) for name, value in known.items()],
             "parameter": [Join(on="=", values=[each.name, _text(each)]) for each in given.deciding()],
         },
         inputs={
@@ -251,40 +242,36 @@ def _evaluate(
         instance_type=given.processing_instance,
     )
     return ProcessingStep(
-        "Evaluate", step_args=arguments, property_files=[REPORT], cache_config=CACHE, retry_policies=RETRIES
+        registration.EVALUATE,
+        step_args=arguments,
+        property_files=[REPORT, registration.CARD],
+        cache_config=CACHE,
+        retry_policies=RETRIES,
     )
 
 
-def _register(workshop: Workshop, given: Parameters, train: TrainingStep, evaluate: ProcessingStep) -> ModelStep:
-    model = ModelBuilder(
-        image_uri=workshop.image("inference"),
-        s3_model_data_url=train.properties.ModelArtifacts.S3ModelArtifacts,
-        role_arn=workshop.cloud.role_arn,
-        sagemaker_session=workshop.session,
-    )
-    evaluation = _address(evaluate, "evaluation")
-    arguments = model.register(
-        model_package_group_name=workshop.settings.model_package_group,
-        content_types=CONTENT_TYPES,
-        response_types=["application/json"],
-        inference_instances=[given.endpoint_instance],
-        transform_instances=[given.endpoint_instance],
-        approval_status=given.approval,
-        model_metrics=ModelMetrics(
-            model_statistics=MetricsSource("application/json", Join(on="/", values=[evaluation, "evaluation.json"]))
-        ),
-        customer_metadata_properties={
+def _register(
+    workshop: Workshop,
+    given: Parameters,
+    train: TrainingStep,
+    evaluate: ProcessingStep,
+    validate: ProcessingStep,
+) -> ModelStep:
+    return registration.register(
+        workshop,
+        train.properties.ModelArtifacts.S3ModelArtifacts,
+        _address(evaluate, "evaluation"),
+        _address(validate, "validation"),
+        {
             "Commit": given.commit,
+            "StepsCommit": given.steps_commit,
             "Data": given.input_data,
             "Seed": given.seed.to_string(),
             "TrainingJob": train.properties.TrainingJobName,
-            "Report": Join(on="/", values=[evaluation, "report.html"]),
-            "GoldenImages": Join(on="/", values=[evaluation, "golden"]),
         },
-        domain="COMPUTER_VISION",
-        task="IMAGE_CLASSIFICATION",
+        given.approval,
+        given.endpoint_instance,
     )
-    return ModelStep("RegisterModel", step_args=arguments)
 
 
 def _auto_approved(workshop: Workshop, given: Parameters, register: ModelStep) -> ConditionStep:

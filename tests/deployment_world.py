@@ -97,7 +97,14 @@ class World:
             self.s3.put_object(Bucket=self.name, Key=f"{name}/golden/{file}", Body=body)
         return f"s3://{self.name}/{name}/golden"
 
-    def register(self, model: str, properties: dict[str, str], status: str = "Approved") -> str:
+    def put_evaluation(self, name: str, metrics: dict[str, float]) -> dict:
+        """Upload an evaluation and return the version's model metrics that point to it."""
+        key = f"{name}/evaluation.json"
+        self.s3.put_object(Bucket=self.name, Key=key, Body=json.dumps({"metrics": metrics}).encode())
+        source = {"ContentType": "application/json", "S3Uri": f"s3://{self.name}/{key}"}
+        return {"ModelMetrics": {"ModelQuality": {"Statistics": source}}}
+
+    def register(self, model: str, properties: dict[str, str], status: str = "Approved", **more: object) -> str:
         registered = self.sagemaker.create_model_package(
             ModelPackageGroupName=self.name,
             ModelApprovalStatus=status,
@@ -107,6 +114,7 @@ class World:
                 "SupportedResponseMIMETypes": ["application/json"],
             },
             CustomerMetadataProperties=properties,
+            **more,
         )
         return str(registered["ModelPackageArn"])
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from infra import stacks
-from pipeline import clouds, datasets, endpoints, executions, parameters, registry, settings
+from pipeline import clouds, datasets, endpoints, executions, parameters, registry, reproduction, settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,6 +27,7 @@ EXPECTED = (
     parameters.ParameterError,
     executions.ExecutionError,
     registry.RegistryError,
+    reproduction.ReproductionError,
     endpoints.EndpointError,
     stacks.StackError,
 )
@@ -53,7 +54,7 @@ class Exit(IntEnum):
     GATE = 4
     """The quality gate turned the model down."""
     DIFFERS = 5
-    """What is there is not what should be; only with ``--exit-code``."""
+    """What is there is not what should be; where that is asked for (``--exit-code``), or the question (reproduce)."""
 
 
 class CloudName(StrEnum):

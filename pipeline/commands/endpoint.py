@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline import clouds, endpoints, executions, lifecycle, registry
+from pipeline import approvals, clouds, endpoints, executions, lifecycle, registry
 from pipeline.clouds import Cloud
 from pipeline.commands.common import (
     DEFAULT_SETTINGS,
@@ -128,7 +128,7 @@ def rollback(
         )
     if not yes:
         typer.confirm(f"Reject version {live.number}? Version {successor.number} will serve", abort=True)
-    registry.decide(place, live, "Rejected", f"rolled back: {reason}" if reason else "rolled back")
+    approvals.decide(place, live, "Rejected", f"rolled back: {reason}" if reason else "rolled back")
     # Where the approval rule is deployed it starts the pipeline too; both end the same.
     arn = executions.start(place, settings.deployment_pipeline, {})
     with ExecutionView(place, console) as view:

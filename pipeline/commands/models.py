@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import webbrowser
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline import clouds, registry
+from pipeline import approvals, clouds, gate, registry
+from pipeline.clouds import Cloud
+from pipeline.commands import comparisons
 from pipeline.commands.common import (
     DEFAULT_SETTINGS,
     CloudName,
@@ -21,17 +24,18 @@ from pipeline.commands.common import (
     JsonOption,
     SettingsOption,
     console,
+    errors,
     print_json,
     say,
     told,
 )
-from pipeline.registry import RegistryError
-from pipeline.settings import ROOT, load
+from pipeline.registry import RegistryError, Version
+from pipeline.settings import ROOT, Settings, load
 
-app = typer.Typer(help="List, show, approve and reject registered models.", no_args_is_help=True)
+app = typer.Typer(help="List, show, compare, open, approve and reject registered models.", no_args_is_help=True)
 
 VersionArgument = Annotated[int, typer.Argument(help="Number of the version.")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept with the version.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; kept with the version, with who and when.")]
 COLORS = {"Approved": "green", "Rejected": "red", "PendingManualApproval": "yellow"}
 
 
@@ -81,9 +85,34 @@ def show(
     view.add_column("what")
     view.add_column("value", overflow="fold")
     facts = {"registered": f"{found.created:%Y-%m-%d %H:%M}", **found.properties, "Archive": found.model}
-    for key, value in {**facts, **{name: f"{number:.5g}" for name, number in metrics.items()}}.items():
+    decided = {"decided": found.description} if found.description else {}
+    missed = [str(each) for each in gate.missed(gate.bounds(settings), metrics)]
+    today = {"today's bounds": f"missed: {'; '.join(missed)}" if missed else "all kept"}
+    numbers = {name: "none" if number is None else f"{number:.5g}" for name, number in metrics.items()}
+    for key, value in {**facts, **decided, **today, **numbers}.items():
         view.add_row(key, escape(str(value)))
     console.print(view)
+
+
+app.command()(comparisons.compare)
+
+
+@app.command("open")
+@told
+def open_(
+    version: VersionArgument,
+    print_: Annotated[bool, typer.Option("--print", help="Only say where the file lies; start no browser.")] = False,
+    cloud: CloudOption = CloudName.LOCAL,
+    settings_file: SettingsOption = DEFAULT_SETTINGS,
+) -> None:
+    """Fetch a version's report and open it in the browser; where there is none, say where the file lies."""
+    settings = load(settings_file)
+    place = clouds.connect(cloud, settings)
+    found = registry.version(place, settings.model_package_group, version)
+    file = registry.report(place, found, settings.state_dir / "reports" / place.kind / str(version))
+    if not print_ and not webbrowser.open(file.as_uri()):
+        errors.print("no browser could be started", highlight=False)
+    typer.echo(file)
 
 
 @app.command()
@@ -91,11 +120,19 @@ def show(
 def approve(
     version: VersionArgument,
     reason: ReasonOption = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if today's bounds would turn it down, or it has no evaluation.")
+    ] = False,
     cloud: CloudOption = CloudName.LOCAL,
     settings_file: SettingsOption = DEFAULT_SETTINGS,
 ) -> None:
-    """Approve a version; `signs deploy` then makes the endpoint serve it."""
-    _decide(version, "Approved", reason, cloud, settings_file)
+    """Approve a version; the approval rule, or `signs deploy`, then makes the endpoint serve it.
+
+    Who did it, when and why is kept with the version. One that the bounds of the settings would turn down today is
+    approved with --force only.
+    """
+    settings, place, found = _found(version, cloud, settings_file)
+    _tell(version, "Approved", approvals.approve(settings, place, found, reason, force))
 
 
 @app.command()
@@ -106,16 +143,21 @@ def reject(
     cloud: CloudOption = CloudName.LOCAL,
     settings_file: SettingsOption = DEFAULT_SETTINGS,
 ) -> None:
-    """Reject a version."""
-    _decide(version, "Rejected", reason, cloud, settings_file)
+    """Reject a version. Who did it, when and why is kept with it; if it serves, it is said which one serves next."""
+    settings, place, found = _found(version, cloud, settings_file)
+    _tell(version, "Rejected", approvals.reject(settings, place, found, reason))
 
 
-def _decide(number: int, status: str, reason: str, cloud: CloudName, settings_file: SettingsOption) -> None:
+def _found(number: int, cloud: CloudName, settings_file: Path) -> tuple[Settings, Cloud, Version]:
     settings = load(settings_file)
     place = clouds.connect(cloud, settings)
-    found = registry.version(place, settings.model_package_group, number)
-    registry.decide(place, found, status, reason)
+    return settings, place, registry.version(place, settings.model_package_group, number)
+
+
+def _tell(number: int, status: str, more: list[str]) -> None:
     say(f"version {number} is {status}")
+    for line in more:
+        say(escape(line))
 
 
 @told

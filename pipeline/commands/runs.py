@@ -35,7 +35,7 @@ from pipeline.commands.common import (
     say,
     told,
 )
-from pipeline.commands.views import Downloads, ExecutionView, table
+from pipeline.commands.views import Downloads, ExecutionView, table, tell_missed
 from pipeline.datasets import OFFICIAL_IMAGES, Dataset
 from pipeline.executions import ExecutionError, Snapshot
 from pipeline.lifecycle import Outcome
@@ -93,7 +93,7 @@ def run(
         snapshot = lifecycle.follow(place, arn, view)
     outcome = lifecycle.conclude(settings, place, snapshot)
     _print_outcome(outcome, time.monotonic() - begun)
-    raise typer.Exit(_exit_code(snapshot))
+    raise typer.Exit(_exit_code(place, snapshot))
 
 
 def _dataset(settings: Settings, place: Cloud, data: str) -> Dataset:
@@ -171,10 +171,12 @@ def _samples(outcome: Outcome) -> Table:
     return view
 
 
-def _exit_code(snapshot: Snapshot) -> Exit:
-    if snapshot.status == "Succeeded":
-        return Exit.OK
-    return Exit.GATE if snapshot.failed_gate else Exit.FAILED
+def _exit_code(place: Cloud, snapshot: Snapshot, tell: bool = True) -> Exit:
+    if snapshot.failed_gate:
+        if tell:
+            tell_missed(place, snapshot)
+        return Exit.GATE
+    return Exit.OK if snapshot.status == "Succeeded" else Exit.FAILED
 
 
 @told
@@ -281,7 +283,7 @@ def start(
         # What a machine reads is one document.
         with ExecutionView(place, errors if json_ else console) as view:
             snapshot = lifecycle.follow(place, arn, view)
-        raise typer.Exit(_exit_code(snapshot))
+        raise typer.Exit(_exit_code(place, snapshot))
 
 
 @told
@@ -295,7 +297,7 @@ def deploy(
     arn = executions.start(place, settings.deployment_pipeline, {})
     with ExecutionView(place, console) as view:
         snapshot = lifecycle.follow(place, arn, view)
-    raise typer.Exit(_exit_code(snapshot))
+    raise typer.Exit(_exit_code(place, snapshot))
 
 
 @told
@@ -317,7 +319,7 @@ def status(
         if snapshot.reason:
             say(f"[bold red]{snapshot.status}[/]: {escape(snapshot.reason)}")
     if snapshot.status in ("Failed", "Stopped"):
-        raise typer.Exit(_exit_code(snapshot))
+        raise typer.Exit(_exit_code(place, snapshot, tell=not json_))
 
 
 @told
@@ -365,7 +367,7 @@ def retry(
     executions.retry(place, arn)
     with ExecutionView(place, console) as view:
         snapshot = lifecycle.follow(place, arn, view)
-    raise typer.Exit(_exit_code(snapshot))
+    raise typer.Exit(_exit_code(place, snapshot))
 
 
 @told

@@ -19,9 +19,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from pipeline import executions
+from pipeline import executions, lifecycle
 from pipeline.clouds import Cloud
 from pipeline.executions import Snapshot, Step
+from pipeline.registry import RegistryError
 
 STYLES = {
     "Waiting": "dim",
@@ -92,6 +93,17 @@ def table(snapshot: Snapshot, lines: dict[str, str]) -> Table:
         state = f"{step.status}, cached" if step.cached else step.status
         view.add_row(step.name, f"[{STYLES.get(step.status, '')}]{state}[/]", duration(step), escape(word))
     return view
+
+
+def tell_missed(cloud: Cloud, snapshot: Snapshot) -> None:
+    """Say which of the gate's bounds an execution's model missed, with both numbers; on stderr, for people."""
+    told = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        for each in lifecycle.missed(cloud, snapshot):
+            told.print(f"[bold red]missed[/]: {escape(str(each))} ({each.name})")
+    except RegistryError as error:
+        # That the gate turned the model down is known without it.
+        told.print(f"the missed bounds cannot be told: {escape(str(error))}")
 
 
 def duration(step: Step) -> str:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from pipeline import clouds, definitions, settings
+from pipeline.code import files_of
 
 INPUT, OUTPUT = "/opt/ml/processing/input/", "/opt/ml/processing/output/"
 
@@ -58,6 +59,18 @@ def test_a_processing_step_reads_its_inputs_and_writes_its_outputs(steps, name):
     written = {word for word in words if word.startswith(OUTPUT.rstrip("/"))}
     assert mounted == read | {f"{INPUT}code"}
     assert all(any(path.startswith(place) for place in written) for path in uploaded)
+
+
+@pytest.mark.parametrize("name", ["Preprocess", "ValidateData", "Evaluate"])
+def test_every_folder_that_is_mounted_is_looked_into(steps, name):
+    """The parser knows its option, and the script, or what it imports, asks for it."""
+    application = steps[name]["Arguments"]["AppSpecification"]
+    words = application["ContainerArguments"]
+    options = [words[i - 1] for i, word in enumerate(words) if isinstance(word, str) and word.startswith(INPUT)]
+    assert options
+    sources = b"\n".join(files_of(application["ContainerEntrypoint"][-1]).values()).decode()
+    for option in options:
+        assert f"arguments.{option.removeprefix('--').replace('-', '_')}" in sources, option
 
 
 def test_the_training_steps_hyperparameters_are_the_scripts_own(steps):

@@ -12,12 +12,13 @@ import pytest
 from deployment_world import PICTURES, World, golden
 
 from infra.local import control
-from pipeline import settings
+from pipeline import gate, settings
 from trafficsigns.hosting import golden as golden_pictures
 
 pytestmark = pytest.mark.integration
 
 NAME = settings.load().name
+BOUNDS = gate.bounds(settings.load())
 SECONDS = 180
 
 
@@ -36,9 +37,11 @@ class Registry(World):
         self.models = {confidence: self.put_model(confidence) for confidence in (0.9, 0.7)}
 
     def pending(self, confidence: float) -> str:
-        """Register a version that waits for its approval."""
+        """Register a version that waits for its approval and keeps today's bounds."""
         properties = {golden_pictures.KEY: self.put_golden(f"golden-{confidence}", golden(confidence))}
-        return self.register(self.models[confidence], properties, "PendingManualApproval")
+        measured = {each.metric: BOUNDS[name] for name, each in gate.GATE.items()}
+        metrics = self.put_evaluation(f"evaluation-{confidence}", measured)
+        return self.register(self.models[confidence], properties, "PendingManualApproval", **metrics)
 
     def executions(self) -> list[dict]:
         """The deployment pipeline's executions, the newest first."""
@@ -136,7 +139,8 @@ def test_rolling_back_rejects_the_live_version_and_the_one_before_serves(registr
     registry.signs("endpoint", "rollback", "--yes", "--reason", "a drill")
     registry.settle(before + 1)
     assert registry.serving() == versions[2]
-    assert registry.status(versions[3]) == ("Rejected", "rolled back: a drill")
+    status, told = registry.status(versions[3])
+    assert (status, told.startswith("rolled back: a drill (Rejected by ")) == ("Rejected", True)
     assert f"InService: {NAME}-v3-" in registry.signs("endpoint", "watch")
 
 
@@ -147,7 +151,8 @@ def test_without_any_approved_version_the_job_fails_loudly_and_the_endpoint_serv
     registry.settle(before + 1)
     assert "no other is approved" in registry.signs("endpoint", "rollback", "--yes", code=1)
     before = len(registry.executions())
-    registry.approve(versions[2], "Rejected")
+    said = registry.signs("models", "reject", "3", "--reason", "the last")
+    assert "version 3 serves, and none is approved: it serves on until one is" in said
     newest, *_ = registry.settle(before)
     assert newest == "Failed"
     assert registry.serving() == versions[2]

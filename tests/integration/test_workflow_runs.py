@@ -212,7 +212,9 @@ def test_an_approval_is_awaited_until_the_version_serves(runner):
     package = runner.client("sagemaker").list_model_packages(ModelPackageGroupName="traffic-signs")
     arn = package["ModelPackageSummaryList"][0]["ModelPackageArn"]
     described = runner.client("sagemaker").describe_model_package(ModelPackageName=arn)
-    assert described["ApprovalDescription"] == EXPRESSIONS["inputs.reason"]
+    identity = re.escape(runner.client("sts").get_caller_identity()["Arn"])
+    told = rf" \(Approved by {identity}, 20\d\d-\d\d-\d\d \d\d:\d\d UTC\)"
+    assert re.fullmatch(re.escape(EXPRESSIONS["inputs.reason"]) + told, described["ApprovalDescription"])
 
 
 def test_at_night_nothing_differs_until_somebody_changes_something(runner):

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -27,11 +28,18 @@ LOADED = settings.load()
         ("MinimumClassRecall", "0", "-0.01"),
         ("MaximumCalibrationError", "0.5", "nan%"),
         ("ModelApprovalStatus", "Approved", "Rejected"),
+        ("InputData", "s3://bucket/GTSRB 2026/v=1", "s3://bucket/50%"),
+        ("InputData", f"s3://{'a' * 235}", f"s3://{'a' * 236}"),
+        ("InputData", "s3://bucket", "/home/me/gtsrb"),
+        ("InputImages", "s3://bucket/50%/images", "s3:///images"),
+        ("Champion", "s3://bucket/model.tar.gz", "model.tar.gz"),
+        ("Commit", "3f9a2c1-dirty", ""),
+        ("StepsCommit", "a" * 128, "a" * 129),
     ],
 )
 def test_each_bound_from_both_sides(name, good, bad):
     check({name: good})
-    with pytest.raises(ParameterError, match=f"parameter {name}: .*got '{bad}'"):
+    with pytest.raises(ParameterError, match=f"parameter {name}: .*got {re.escape(repr(bad))}"):
         check({name: bad})
 
 

@@ -76,3 +76,29 @@ def test_versions_that_are_registered_at_once_are_all_different(cloud: Cloud) ->
     with ThreadPoolExecutor(8) as pool:
         versions = [int(arn.rpartition("/")[2]) for arn in pool.map(register, range(24))]
     assert sorted(versions) == list(range(1, 25))
+
+
+@pytest.mark.parametrize(
+    ("properties", "taken"),
+    [
+        ({"Größe": "s3://bucket/a b=1"}, True),
+        ({"data": "50%"}, False),
+        ({"da#ta": "x"}, False),
+        ({"data": "x" * 257}, False),
+    ],
+)
+def test_properties_are_of_the_characters_that_sagemaker_takes(
+    cloud: Cloud, properties: dict[str, str], taken: bool
+) -> None:
+    """Patterns with classes of Unicode, which Python's own regular expressions do not know."""
+    group = f"group-{secrets.token_hex(4)}"
+    cloud.sagemaker.create_model_package_group(ModelPackageGroupName=group)
+    request = {"ModelPackageGroupName": group, "CustomerMetadataProperties": properties}
+    if taken:
+        arn = cloud.sagemaker.create_model_package(**request)["ModelPackageArn"]
+        described = cloud.sagemaker.describe_model_package(ModelPackageName=arn)
+        assert described["CustomerMetadataProperties"] == properties
+    else:
+        with pytest.raises(ClientError, match="CustomerMetadataProperties") as refusal:
+            cloud.sagemaker.create_model_package(**request)
+        assert refusal.value.response["Error"]["Code"] == "ValidationException"
