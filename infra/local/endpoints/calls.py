@@ -29,7 +29,7 @@ class Endpoints:
         self._context = context
         self._hosting = Hosting(context)
         self._metrics = Metrics(context.client("cloudwatch"), context.clock)
-        self._captures = Captures(context.client("s3"))
+        self._captures = Captures()
         account = context.arn_prefix.rpartition(":")[2]
         self._invoker = Invoker.create(self._answering, self._metrics, self._captures, account)
         self._ended = threading.Event()
