@@ -47,10 +47,13 @@ class Plan:
     changes: tuple[Change, ...]
 
 
-def plan(client: Any, stack: str, template: str, parameters: Mapping[str, str]) -> Plan:
+def plan(
+    client: Any, stack: str, template: str, parameters: Mapping[str, str], tags: Mapping[str, str] | None = None
+) -> Plan:
     """Create a change set and return what it would do; it lies there until ``apply`` or ``discard``.
 
-    ``client`` is a boto3 client of CloudFormation. Parameters that are not given keep their value. Raises
+    ``client`` is a boto3 client of CloudFormation. Parameters that are not given keep their value;
+    ``tags`` are handed on to whatever the stack makes. Raises
     ``StackError`` for a template or parameters that CloudFormation refuses, and then leaves nothing behind.
     """
     described = _settled(client, stack)
@@ -65,6 +68,7 @@ def plan(client: Any, stack: str, template: str, parameters: Mapping[str, str]) 
             TemplateBody=template,
             Parameters=_parameters(client, template, parameters, described),
             Capabilities=["CAPABILITY_NAMED_IAM"],
+            Tags=[{"Key": key, "Value": value} for key, value in (tags or {}).items()],
         )
     except ClientError as error:
         if _no_changes(_words(error)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.commands import data, endpoint, infra, local, models, runs, summary
+from pipeline.commands import data, endpoint, infra, local, models, runs, summary, wheels
 
 app = typer.Typer(
     help="A traffic-sign classifier's whole life as one SageMaker pipeline, on AWS or on this machine.\n\n"
@@ -28,6 +28,7 @@ app.command()(runs.logs)
 app.command()(runs.stop)
 app.command()(runs.retry)
 app.command()(runs.predict)
+app.command()(wheels.wheels)
 app.command()(models.explain)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-from pipeline import datasets
+from pipeline import datasets, wheels
 from pipeline.changes import Change, compare
 from pipeline.clouds import Cloud
 from pipeline.settings import Settings
@@ -49,15 +49,20 @@ def changes(built: Built, cloud: Cloud) -> dict[str, list[Change]]:
     return {name: compare(current(cloud, name), text) for name, text in built.texts.items()}
 
 
-def send(built: Built, settings: Settings, cloud: Cloud) -> list[str]:
-    """Create or update the pipelines, their code and the registry group, and return the pipelines' ARNs."""
+def send(built: Built, settings: Settings, cloud: Cloud) -> dict[str, int]:
+    """Create or update the pipelines, their code and the registry group, and return the pipelines' versions by ARN.
+
+    Raises ``WheelsError`` where a job without a network would not find what it needs.
+    """
+    wheels.require(cloud, built.staging.expected)
     built.staging.upload(cloud.client("s3"))
     datasets.mark_absence(settings, cloud)
     _ensure_group(settings, cloud)
-    return [_upsert(cloud, name, text) for name, text in built.texts.items()]
+    tags = [{"Key": key, "Value": value} for key, value in settings.tags.items()]
+    return dict(_upsert(cloud, name, text, tags) for name, text in built.texts.items())
 
 
-def upsert(settings: Settings, cloud: Cloud) -> list[str]:
+def upsert(settings: Settings, cloud: Cloud) -> dict[str, int]:
     """Build the definitions and send them, in one."""
     return send(build(settings, cloud), settings, cloud)
 
@@ -110,15 +115,19 @@ def current(cloud: Cloud, name: str) -> str | None:
         return None
 
 
-def _upsert(cloud: Cloud, name: str, text: str) -> str:
+def _upsert(cloud: Cloud, name: str, text: str, tags: list[dict[str, str]]) -> tuple[str, int]:
     sagemaker = cloud.client("sagemaker")
     request = {"PipelineName": name, "PipelineDefinition": text, "RoleArn": cloud.role_arn}
     try:
-        return str(sagemaker.update_pipeline(**request)["PipelineArn"])
+        updated = sagemaker.update_pipeline(**request)
+        arn, version = updated["PipelineArn"], updated["PipelineVersionId"]
     except ClientError as error:
         if error.response["Error"]["Code"] != "ResourceNotFound":
             raise
-        return str(sagemaker.create_pipeline(**request, ClientRequestToken=uuid4().hex)["PipelineArn"])
+        arn, version = sagemaker.create_pipeline(**request, ClientRequestToken=uuid4().hex)["PipelineArn"], 1
+    if tags:
+        sagemaker.add_tags(ResourceArn=arn, Tags=tags)
+    return str(arn), int(version)
 
 
 def _ensure_group(settings: Settings, cloud: Cloud) -> None:

@@ -60,19 +60,27 @@ def dataset(
     return datasets.upload(settings, cloud, Path(data).expanduser())
 
 
-def start(settings: Settings, cloud: Cloud, data: datasets.Dataset, changes: Mapping[str, str]) -> str:
-    """Start the training pipeline, as it was upserted, on a data set; returns the execution's ARN.
+def start(
+    settings: Settings, cloud: Cloud, data: datasets.Dataset, changes: Mapping[str, str], version: int | None = None
+) -> str:
+    """Start the training pipeline, as it was upserted last or a ``version`` of it, on a data set; returns the ARN.
 
     The newest approved model is the champion that a new one is compared with. Raises ``ParameterError`` for changes
     that the settings would refuse, ``ExecutionError`` for what the cloud refuses.
     """
     champion = registry.newest_approved(cloud, settings.model_package_group)
     known = {"Champion": champion.model} if champion else {}
-    return _start(settings, cloud, {**data.parameters, **known, "Commit": commit(), **changes})
+    values = {**data.parameters, **known, "Commit": commit(), **changes}
+    return _start(settings, cloud, values, version=version)
 
 
 def start_only(
-    settings: Settings, cloud: Cloud, steps: Sequence[str], source: str | None, changes: Mapping[str, str]
+    settings: Settings,
+    cloud: Cloud,
+    steps: Sequence[str],
+    source: str | None,
+    changes: Mapping[str, str],
+    version: int | None = None,
 ) -> str:
     """Run some steps again on what an earlier execution, the newest or ``source``, made of the others; returns its ARN.
 
@@ -80,16 +88,20 @@ def start_only(
     """
     earlier = executions.find(cloud, settings.training_pipeline, source)
     values = {**executions.parameters(cloud, earlier), "Commit": commit(), **changes}
-    return _start(settings, cloud, values, executions.Selection(tuple(steps), earlier))
+    return _start(settings, cloud, values, executions.Selection(tuple(steps), earlier), version)
 
 
 def _start(
-    settings: Settings, cloud: Cloud, values: Mapping[str, str], selection: executions.Selection | None = None
+    settings: Settings,
+    cloud: Cloud,
+    values: Mapping[str, str],
+    selection: executions.Selection | None = None,
+    version: int | None = None,
 ) -> str:
     parameters.check(values)
     pipeline = settings.training_pipeline
-    what = [definitions.current(cloud, pipeline), sorted(values.items()), selection and astuple(selection)]
-    return executions.start(cloud, pipeline, values, token(what, os.environ), selection)
+    what = [definitions.current(cloud, pipeline), sorted(values.items()), selection and astuple(selection), version]
+    return executions.start(cloud, pipeline, values, token(what, os.environ), selection, version)
 
 
 def token(what: Any, environment: Mapping[str, str]) -> str | None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from infra import stacks
-from pipeline import clouds, datasets, endpoints, executions, parameters, registry, settings
+from pipeline import clouds, datasets, endpoints, executions, parameters, registry, settings, wheels
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,6 +29,7 @@ EXPECTED = (
     registry.RegistryError,
     endpoints.EndpointError,
     stacks.StackError,
+    wheels.WheelsError,
 )
 
 LOST = (

@@ -36,7 +36,7 @@ def diff(
     settings = load(settings_file)
     place = clouds.connect(cloud, settings, role=False)
     differs = False
-    for template in infrastructure.TEMPLATES:
+    for template in infrastructure.wanted(settings):
         planned = infrastructure.plan(settings, place, template)
         differs = differs or bool(planned.changes)
         try:
@@ -58,7 +58,7 @@ def drift(
     settings = load(settings_file)
     place = clouds.connect(cloud, settings, role=False)
     found = []
-    for template in infrastructure.TEMPLATES:
+    for template in infrastructure.wanted(settings):
         stack = infrastructure.name(settings, template)
         drifted = stacks.drift(place.client("cloudformation"), stack)
         found += drifted
@@ -75,7 +75,7 @@ def deploy(
     """Bring the stacks up to their templates: first shown, then asked, then done."""
     settings = load(settings_file)
     place = clouds.connect(cloud, settings, role=False)
-    for template in infrastructure.TEMPLATES:
+    for template in infrastructure.wanted(settings):
         planned = infrastructure.plan(settings, place, template)
         _show(planned)
         _apply(place, planned, yes)
