@@ -236,9 +236,11 @@ class Deployment:
             described = self._wait()
             if described is None or described["EndpointConfigName"] != config:
                 return
-            if old is None:
+            failed = described["EndpointStatus"] == "Failed"
+            if failed or old is None:
+                # AWS lets a failed one be deleted and no more.
                 self._delete()
-            elif self._change(old, requests.way_back(self._target)):
+            if old is None or self._change(old, requests.way_back(self._target), first=failed):
                 self._wait()
 
     def _reject(self, package: dict[str, Any], reason: str) -> None:

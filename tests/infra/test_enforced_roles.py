@@ -18,10 +18,13 @@ import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from deployment_world import World, golden, reach
+from role_rights import DEPLOYMENT, allowed, book
 
 from infra import stacks
 from infra.local import control
 from infra.local.rights.actors import SWITCH
+from trafficsigns.hosting import golden as golden_pictures
 
 AWS = Path(stacks.__file__).with_name("aws")
 ACCOUNT, REGION, NAME = "123456789012", "eu-central-1", "signs"
@@ -262,3 +265,56 @@ def test_a_workflow_gets_its_role_and_no_more(server: control.RunningServer, cli
 def test_the_owner_cannot_take_on_a_role_that_trusts_somebody_else(client: Callable[[str], Any]) -> None:
     with pytest.raises(ClientError, match="Not authorized to perform sts:AssumeRole"):
         client("sts").assume_role(RoleArn=role("deploy"), RoleSessionName="me")
+
+
+# The deployment, which calls more than any other job
+
+
+@pytest.fixture
+def as_deployment(
+    server: control.RunningServer, client: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Any]:
+    """Let the step, run in this process, act as the role's jobs do: with the credentials that one of them was given."""
+    put(client, "code/step/file")
+    assert (
+        job(client, "deploy", "echo hello; env | grep ^AWS_ > /opt/ml/processing/out/keys")["ProcessingJobStatus"]
+        == "Completed"
+    )
+    keys = client("s3").get_object(Bucket=BUCKET, Key=f"{NAME}/executions/1/deploy/keys")["Body"].read().decode()
+    reach(server, monkeypatch)
+    for name, value in (line.split("=", 1) for line in keys.splitlines()):
+        monkeypatch.setenv(name, value)
+    return client
+
+
+def test_a_deployments_life_takes_what_its_role_has_and_no_more(
+    server: control.RunningServer, as_deployment: Callable[[str], Any], tmp_path: Path
+) -> None:
+    world = World(as_deployment, NAME, tmp_path, make_group=False, place=f"{BUCKET}/{NAME}/executions/1")
+    right = {golden_pictures.KEY: world.put_golden("right", golden(0.9))}
+    wrong = {golden_pictures.KEY: world.put_golden("wrong", golden(0.3))}
+    common = {"role_arn": role("serve"), "keep": 0}
+    capture = {"capture_percentage": 100, "capture_uri": f"s3://{BUCKET}/{NAME}/captured"}
+    model = world.put_model(0.9)
+    world.register(model, right)
+    assert world.deploy(tmp_path / "1", **common, **capture, maximum_instance_count=2) == 0
+    second = world.register(model, right)
+    assert world.deploy(tmp_path / "2", **common) == 0
+    assert world.serving() == second
+    # A version that answers otherwise: put back, and turned down.
+    third = world.register(model, wrong)
+    assert world.deploy(tmp_path / "3", **common) == 1
+    assert (world.serving(), world.status(third)[0]) == (second, "Rejected")
+    # One that does not start where nothing served: the endpoint that failed gives way to the one before.
+    world.sagemaker.delete_endpoint(EndpointName=NAME)
+    broken = world.register(world.put_broken_model(), right)
+    assert world.deploy(tmp_path / "4", **common) == 1
+    assert (world.serving(), world.status(broken)[0]) == (second, "Rejected")
+    lines = book(server.state, NAME)
+    used = {line["action"] for line in lines if line["role"] == "deploy" and line["allowed"]}
+    may = allowed(as_deployment("iam"), f"{NAME}-deploy")
+    assert used <= may
+    assert may - used <= set(DEPLOYMENT)
+    refused = {(line["role"], line["action"]) for line in lines if not line["allowed"]}
+    # What a test above provoked.
+    assert {action for name, action in refused if name == "deploy"} == {"s3:PutObject"}
