@@ -77,7 +77,7 @@ class Staging:
     def __init__(self, bucket: str, prefix: str) -> None:
         self._bucket, self._prefix = bucket, prefix
         self._objects: dict[str, bytes] = {}
-        self.expected: list[str] = []
+        self.expected: set[str] = set()
         """Addresses at which something must lie already when the definition is sent."""
 
     def add(self, name: str, files: Mapping[str, bytes]) -> str:
@@ -88,7 +88,7 @@ class Staging:
 
     def expect(self, address: str) -> str:
         """Note an address at which something must lie already, and return it."""
-        self.expected.append(address)
+        self.expected.add(address)
         return address
 
     def upload(self, s3: Any) -> int:

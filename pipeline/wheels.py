@@ -78,7 +78,7 @@ def upload(cloud: Cloud, place: str, wheels: Iterable[Path]) -> int:
 
 def require(cloud: Cloud, places: Iterable[str]) -> None:
     """Raise ``WheelsError`` if nothing lies at one of the addresses."""
-    for place in places:
+    for place in sorted(places):
         if not _keys(cloud, place):
             raise WheelsError(
                 f"a job without a network needs wheels at {place}, and there are none: run `signs wheels`"
