@@ -45,8 +45,12 @@ def _parameters(settings: Settings, cloud: Cloud, template: str) -> dict[str, st
     parameters = {"Name": settings.name, "BucketName": cloud.bucket}
     if template == "network":
         return parameters
-    protected = {"Encryption": settings.aws.encryption, "Network": _text(settings.network.used)}
-    parameters |= {**protected, **_github(settings)}
+    parameters |= {
+        "Encryption": settings.aws.encryption,
+        "Network": _text(settings.network.used),
+        "ImageRepository": _text(settings.images.repository),
+        **_github(settings),
+    }
     if _exists(cloud, settings):
         return parameters
     # What is there already and is not this stack's own stays so: whether it is, only the first deployment can see.

@@ -126,6 +126,7 @@ class Images:
     training_version: str
     inference_version: str
     python: str
+    repository: bool
     training_uri: str
     inference_uri: str
 

@@ -65,7 +65,13 @@ def name() -> str:
 @pytest.fixture(scope="module")
 def rights(client: Callable[[str], Any], name: str) -> Rights:
     cloudformation = client("cloudformation")
-    given = {"BucketName": f"{name}-bucket", "Encryption": "KMS", "Network": "true", **GITHUB}
+    given = {
+        "BucketName": f"{name}-bucket",
+        "Encryption": "KMS",
+        "Network": "true",
+        "ImageRepository": "true",
+        **GITHUB,
+    }
     schedule = {"TrainingSchedule": "rate(7 days)", "TrainingData": "s3://bucket/data"}
     for template, more in (("foundation", given), ("automation", schedule)):
         text = (AWS / f"{template}.yaml").read_text()

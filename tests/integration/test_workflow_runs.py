@@ -42,6 +42,7 @@ SMALL = {
     "champion_significance = 0.05": "champion_significance = 0.0",
     '\nowner = ""': '\nowner = "somebody"',
     '\nrepository = ""': '\nrepository = "signs"',
+    "\n[tags] ": '\n[tags]\nteam = "signs"\n#',
     'bucket = ""': 'bucket = "signs-on-aws"',
     "bake_seconds = 60 ": "bake_seconds = 0 ",
 }
