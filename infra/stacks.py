@@ -161,14 +161,14 @@ def apply(client: Any, planned: Plan) -> dict[str, str]:
     raise StackError(f"stack {planned.stack} was rolled back ({status}): {reasons}")
 
 
-def destroy(client: Any, stack: str) -> None:
-    """Delete a stack and wait; what its template's DeletionPolicy retains stays. Without effect if there is none.
+def destroy(client: Any, stack: str) -> bool:
+    """Delete a stack and wait; what its template's DeletionPolicy retains stays. Answers whether there was one.
 
     Raises ``StackError`` with the resources that could not be deleted.
     """
     described = _settled(client, stack)
     if described is None:
-        return
+        return False
     # By its name a deleted stack is not found any more; by its identifier it is, with its last status.
     identifier = described["StackId"]
     started, deadline = _newest_event(client, identifier), time.monotonic() + WAIT_SECONDS
@@ -177,6 +177,7 @@ def destroy(client: Any, stack: str) -> None:
         if now["StackStatus"] == "DELETE_FAILED" and _newest_event(client, identifier) != started:
             raise StackError(f"stack {stack} cannot be deleted: {_reasons(client, identifier, started)}")
         _pause(deadline, f"stack {stack} ({now['StackStatus']})")
+    return True
 
 
 def drift(client: Any, stack: str) -> list[str]:

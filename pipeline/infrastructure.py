@@ -39,6 +39,7 @@ def _parameters(settings: Settings, cloud: Cloud, template: str) -> dict[str, st
             "EndpointInstanceType": settings.instances.endpoint,
             "AlertEmail": settings.automation.alert_email,
             "MonthlyBudget": str(settings.automation.monthly_budget),
+            "IdleHours": str(settings.automation.idle_hours),
             "TrainingSchedule": settings.automation.training_schedule,
             "TrainingData": settings.automation.training_data,
         }

@@ -99,6 +99,7 @@ class Automation:
 
     alert_email: str
     monthly_budget: Annotated[int, Interval(ge=0)]
+    idle_hours: Annotated[int, Interval(ge=0, le=336)]
     training_schedule: str
     training_data: str
 

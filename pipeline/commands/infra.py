@@ -107,12 +107,12 @@ def _show(planned: stacks.Plan) -> None:
 def destroy(
     yes: YesOption = False, cloud: CloudOption = CloudName.LOCAL, settings_file: SettingsOption = DEFAULT_SETTINGS
 ) -> None:
-    """Delete the stacks. The bucket, its key and the registry group stay, with all that they hold."""
+    """Delete the stacks. The buckets, the key, the registry group and images stay, with all that they hold."""
     settings = load(settings_file)
     place = clouds.connect(cloud, settings, role=False)
     names = [infrastructure.name(settings, template) for template in reversed(infrastructure.TEMPLATES)]
     if not yes:
         typer.confirm(f"Delete the stacks {' and '.join(names)}? Data and models stay", abort=True)
     for stack in names:
-        stacks.destroy(place.client("cloudformation"), stack)
-        say(f"{stack} deleted")
+        if stacks.destroy(place.client("cloudformation"), stack):
+            say(f"{stack} deleted")

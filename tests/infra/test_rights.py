@@ -100,8 +100,11 @@ def test_there_is_a_role_for_each_that_acts(rights: Rights) -> None:
 
 def test_make_lint_looks_at_the_policies_that_are_deployed(rights: Rights) -> None:
     assert "@$(BIN)/python -m infra.policies infra/aws/*.yaml" in (ROOT / "Makefile").read_text()
-    found = [document for path in AWS.glob("*.yaml") for _, document in policies.documents(path.read_text())]
-    looked_at = {action for document in found for each in document["Statement"] for action in listed(each["Action"])}
+    found = [each for path in AWS.glob("*.yaml") for each in policies.documents(path.read_text())]
+    # A function cannot be had here, and so there is no role of one.
+    deployed = [document for name, document in found if not name.startswith("IdleRole")]
+    assert len(deployed) == len(found) - 1
+    looked_at = {action for each in deployed for s in each["Statement"] for action in listed(s["Action"])}
     assert looked_at == {action for role in ROLES for action in rights.actions(role)}
 
 
