@@ -37,7 +37,9 @@ def of(step: str, settings: Settings, cloud: Cloud) -> Protection:
     groups = list(network.security_groups) or (_made(cloud, "SecurityGroups", "[network] own") if network.own else [])
     key = _made(cloud, "KeyArn", '[aws] encryption = "KMS"')[0] if settings.aws.encryption == "KMS" else None
     isolated = network.isolated and step in ISOLATED
-    return Protection(isolated, subnets, groups, key, settings.tags, isolated or network.own)
+    # An image of one's own holds what AWS's lacks.
+    wheels = (isolated or network.own) and not settings.images.training_uri
+    return Protection(isolated, subnets, groups, key, settings.tags, wheels)
 
 
 def _made(cloud: Cloud, output: str, wanted: str) -> list[str]:

@@ -159,6 +159,8 @@ def test_an_image_of_ones_own_takes_the_place_of_awss(tmp_path):
     named, _ = jobs(changed(tmp_path, training_uri=f'"{image}"'), {})
     assert named["TrainLeNet"]["AlgorithmSpecification"]["TrainingImage"] == image
     assert named["Evaluate"]["AppSpecification"]["ImageUri"] == image
+    _, expected = jobs(changed(tmp_path, training_uri=f'"{image}"', isolated="true"), {})
+    assert expected == set()  # such an image holds what AWS's lacks
 
 
 def test_wheels_lie_where_their_lock_says(tmp_path):
