@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import typer
 
 from pipeline.commands import data, endpoint, infra, local, models, runs, summary, wheels
@@ -39,6 +41,8 @@ app.add_typer(local.app, name="local")
 
 def main() -> None:
     """Run the command line."""
+    # The SageMaker SDK turns everybody's log on, and botocore tells of every endpoint that AWS_ENDPOINT_URL names.
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     app()
 
 

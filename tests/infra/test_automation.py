@@ -99,8 +99,9 @@ def test_nothing_is_scheduled_nor_kept_unless_it_is_wanted(client: Callable[[str
     given = target["SageMakerPipelineParameters"]["PipelineParameterList"]
     assert given == [{"Name": "InputData", "Value": "s3://bucket/data"}]
     assert target["Arn"].endswith(f":pipeline/{stack.name}-training")
-    with pytest.raises(stacks.StackError, match="AWS::Lambda::Function"):
-        stack.changes(IdleHours="12")
+    # A rule cannot start a function here.
+    with pytest.raises(stacks.StackError, match=r"IdleRule .*lambda"):
+        stack.deploy(IdleHours="12")
     # A budget cannot be had here, and says so; without anybody to tell there is none.
     assert stack.changes(MonthlyBudget="100") == {}
     with pytest.raises(stacks.StackError, match=r"no resource types \[AWS::Budgets::Budget\]"):

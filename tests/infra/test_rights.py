@@ -101,7 +101,7 @@ def test_there_is_a_role_for_each_that_acts(rights: Rights) -> None:
 def test_make_lint_looks_at_the_policies_that_are_deployed(rights: Rights) -> None:
     assert "@$(BIN)/python -m infra.policies infra/aws/*.yaml" in (ROOT / "Makefile").read_text()
     found = [each for path in AWS.glob("*.yaml") for each in policies.documents(path.read_text())]
-    # A function cannot be had here, and so there is no role of one.
+    # A rule cannot start a function here, and so there is no role of one.
     deployed = [document for name, document in found if not name.startswith("IdleRole")]
     assert len(deployed) == len(found) - 1
     looked_at = {action for each in deployed for s in each["Statement"] for action in listed(s["Action"])}
@@ -251,6 +251,8 @@ WITHOUT_RESOURCES = {
     "sagemaker:ListModelPackageGroups",
     "sagemaker:ListModelPackages",
     *(action for action in SURROUNDINGS if action.startswith("ec2:")),
+    "ec2:DescribeRouteTables",
+    "ec2:DescribeVpcEndpoints",
 }
 
 

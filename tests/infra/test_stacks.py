@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from botocore.stub import Stubber
 from cfnlint.decode import cfn_yaml
 from moto.events.models import EventPattern
 
-from infra import stacks
+from infra import policies, stacks
 from infra.local.events import details as event_details
 from infra.local.service import service_model
 from pipeline import clouds, parameters, settings
@@ -258,6 +259,26 @@ def test_a_template_passes_the_linter(name: str) -> None:
     command = [linter, "--non-zero-exit-code", "informational", TEMPLATES[name]]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def sizes(template: str) -> dict[str, int]:
+    """Characters of a role's own policies together, and of a managed one, without white space."""
+    found: dict[str, int] = {}
+    for name, document in policies.documents(template):
+        text = re.sub(
+            r"\bname\b", "x" * 40, json.dumps(document, separators=(",", ":")).replace("bucketname", "x" * 58)
+        )
+        found[name.partition(",")[0]] = found.get(name.partition(",")[0], 0) + len(text)
+    return found
+
+
+def test_templates_and_policies_are_no_larger_than_aws_takes_them() -> None:
+    for name, path in TEMPLATES.items():
+        # CreateChangeSet, TemplateBody; IAM quotas: inline policies of a role, a managed policy.
+        assert len(path.read_bytes()) <= 51_200
+        for resource, size in sizes(path.read_text()).items():
+            managed = load(name)["Resources"][resource]["Type"] == "AWS::IAM::ManagedPolicy"
+            assert size <= (6_144 if managed else 10_240), resource
 
 
 def test_bucket_queue_and_topic_are_closed_to_unencrypted_connections() -> None:
