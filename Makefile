@@ -72,7 +72,9 @@ lint: install .venv-lint/installed  ## formatting, lint rules, types, workflows 
 	@$(BIN)/zizmor --offline --quiet --no-progress .github/workflows
 	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@$(BIN)/actionlint .github/workflows/*.yml
+	@$(BIN)/hadolint infra/image/Dockerfile
 	@$(BIN)/cfn-lint --non-zero-exit-code informational infra/aws/*.yaml
+	@$(BIN)/python -m infra.policies infra/aws/*.yaml
 	@.venv-lint/bin/checkov --config-file .checkov.yaml
 
 .PHONY: format

@@ -47,10 +47,13 @@ class Plan:
     changes: tuple[Change, ...]
 
 
-def plan(client: Any, stack: str, template: str, parameters: Mapping[str, str]) -> Plan:
+def plan(
+    client: Any, stack: str, template: str, parameters: Mapping[str, str], tags: Mapping[str, str] | None = None
+) -> Plan:
     """Create a change set and return what it would do; it lies there until ``apply`` or ``discard``.
 
-    ``client`` is a boto3 client of CloudFormation. Parameters that are not given keep their value. Raises
+    ``client`` is a boto3 client of CloudFormation. Parameters that are not given keep their value;
+    ``tags`` are handed on to whatever the stack makes. Raises
     ``StackError`` for a template or parameters that CloudFormation refuses, and then leaves nothing behind.
     """
     described = _settled(client, stack)
@@ -65,6 +68,7 @@ def plan(client: Any, stack: str, template: str, parameters: Mapping[str, str]) 
             TemplateBody=template,
             Parameters=_parameters(client, template, parameters, described),
             Capabilities=["CAPABILITY_NAMED_IAM"],
+            Tags=[{"Key": key, "Value": value} for key, value in (tags or {}).items()],
         )
     except ClientError as error:
         if _no_changes(_words(error)):
@@ -157,14 +161,14 @@ def apply(client: Any, planned: Plan) -> dict[str, str]:
     raise StackError(f"stack {planned.stack} was rolled back ({status}): {reasons}")
 
 
-def destroy(client: Any, stack: str) -> None:
-    """Delete a stack and wait; what its template's DeletionPolicy retains stays. Without effect if there is none.
+def destroy(client: Any, stack: str) -> bool:
+    """Delete a stack and wait; what its template's DeletionPolicy retains stays. Answers whether there was one.
 
     Raises ``StackError`` with the resources that could not be deleted.
     """
     described = _settled(client, stack)
     if described is None:
-        return
+        return False
     # By its name a deleted stack is not found any more; by its identifier it is, with its last status.
     identifier = described["StackId"]
     started, deadline = _newest_event(client, identifier), time.monotonic() + WAIT_SECONDS
@@ -173,6 +177,7 @@ def destroy(client: Any, stack: str) -> None:
         if now["StackStatus"] == "DELETE_FAILED" and _newest_event(client, identifier) != started:
             raise StackError(f"stack {stack} cannot be deleted: {_reasons(client, identifier, started)}")
         _pause(deadline, f"stack {stack} ({now['StackStatus']})")
+    return True
 
 
 def drift(client: Any, stack: str) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 import typer
 
-from pipeline.commands import data, endpoint, infra, local, models, reproduce, runs, summary
+from pipeline.commands import data, endpoint, infra, local, models, reproduce, runs, summary, wheels
 
 app = typer.Typer(
     help="A traffic-sign classifier's whole life as one SageMaker pipeline, on AWS or on this machine.\n\n"
@@ -28,6 +30,7 @@ app.command()(runs.logs)
 app.command()(runs.stop)
 app.command()(runs.retry)
 app.command()(runs.predict)
+app.command()(wheels.wheels)
 app.command()(models.explain)
 app.command()(reproduce.reproduce)
 app.add_typer(data.app, name="data")
@@ -39,6 +42,8 @@ app.add_typer(local.app, name="local")
 
 def main() -> None:
     """Run the command line."""
+    # The SageMaker SDK turns everybody's log on, and botocore tells of every endpoint that AWS_ENDPOINT_URL names.
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     app()
 
 

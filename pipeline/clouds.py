@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra import stacks
 from infra.local import control
 from pipeline.settings import JobRoles, Settings
 
 LOCAL_ROLE = "arn:aws:iam::123456789012:role/embedded-sagemaker"
+
+STACKS = ("network", "foundation", "automation")
+"""What `signs infra deploy` makes, by the ends of the stacks' names; the network's only if it is wanted."""
+
+Actor = Literal["preprocess", "validate", "train", "evaluate", "deploy", "serve"]
+"""Who has a role of their own: the jobs by their scripts, and the model that serves."""
 
 
 class CloudError(Exception):
@@ -66,10 +74,17 @@ class Cloud:
     bucket: str
     role_arn: str
     job_roles: JobRoles | None = None
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    """What the stacks made, by the outputs' names."""
 
-    def role(self, actor: Literal["data", "training", "deployment", "serving"]) -> str:
-        """Return the role of those jobs, or of the model that serves."""
-        return getattr(self.job_roles, actor, "") or self.role_arn
+    def role(self, actor: Actor) -> str:
+        """Return the role of a job, or of the model that serves."""
+        named = getattr(self.job_roles, actor, "") or self.outputs.get(f"{actor.capitalize()}RoleArn", "")
+        return named or self.role_arn
+
+    def listed(self, output: str) -> list[str]:
+        """Return an output that is a list; empty where no stack made it."""
+        return [each for each in self.outputs.get(output, "").split(",") if each]
 
     def client(self, service: str) -> Any:
         """Make a boto3 client of a service."""
@@ -121,17 +136,28 @@ def aws(settings: Settings, role: bool = True) -> Cloud:
     session = boto3.Session(region_name=settings.region)
     if session.get_credentials() is None:
         raise CloudError("no AWS credentials found: run `aws configure` or `aws sso login`, or set AWS_PROFILE")
-    if role and not settings.aws.role_arn:
-        raise CloudError(
-            "settings.toml: [aws] role_arn is empty: name the role that pipeline and jobs run with; "
-            "`signs infra deploy` makes one"
-        )
     try:
         account = session.client("sts").get_caller_identity()["Account"]
     except (ClientError, BotoCoreError) as error:
         raise CloudError(f"AWS does not accept the credentials: {error}") from error
     bucket = settings.aws.bucket or f"sagemaker-{settings.region}-{account}"
-    return Cloud("aws", session, settings.region, bucket, settings.aws.role_arn, settings.aws.job_roles)
+    outputs = _outputs(session, settings) if role else {}
+    named = settings.aws.role_arn or outputs.get("RoleArn", "")
+    if role and not named:
+        raise CloudError(
+            f"no role for the pipelines: there is no stack {settings.name}-foundation that could be read, and [aws] "
+            "role_arn in settings.toml is empty; `signs infra deploy` makes the one, or name the other"
+        )
+    return Cloud("aws", session, settings.region, bucket, named, settings.aws.job_roles, outputs)
+
+
+def _outputs(session: boto3.Session, settings: Settings) -> dict[str, str]:
+    """Return the outputs of all stacks; nothing of one that is not there, or that these credentials may not read."""
+    client, found = session.client("cloudformation"), dict[str, str]()
+    for stack in STACKS:
+        with suppress(stacks.StackError):
+            found |= stacks.outputs(client, f"{settings.name}-{stack}")
+    return found
 
 
 def offline(settings: Settings) -> Cloud:
@@ -139,4 +165,8 @@ def offline(settings: Settings) -> Cloud:
     session = EndpointSession("http://127.0.0.1:9", settings.region)
     bucket = settings.aws.bucket or f"sagemaker-{settings.region}-123456789012"
     role = settings.aws.role_arn or LOCAL_ROLE
-    return Cloud("local", session, settings.region, bucket, role, settings.aws.job_roles)
+    # What the stacks are to make has no names yet.
+    outputs = {"KeyArn": f"arn:aws:kms:{settings.region}:123456789012:key/of-the-stack"}
+    if settings.network.own:
+        outputs |= {"Subnets": "subnet-00000001,subnet-00000002", "SecurityGroups": "sg-00000001"}
+    return Cloud("local", session, settings.region, bucket, role, settings.aws.job_roles, outputs)

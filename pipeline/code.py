@@ -83,12 +83,19 @@ class Staging:
     def __init__(self, bucket: str, prefix: str) -> None:
         self._bucket, self._prefix = bucket, prefix
         self._objects: dict[str, bytes] = {}
+        self.expected: set[str] = set()
+        """Addresses at which something must lie already when the definition is sent."""
 
     def add(self, name: str, files: Mapping[str, bytes]) -> str:
         """Stage files under a prefix named by their content, and return its S3 address."""
         prefix = f"{self._prefix}/code/{name}/{digest(files)}"
         self._objects.update({f"{prefix}/{path}": content for path, content in files.items()})
         return f"s3://{self._bucket}/{prefix}"
+
+    def expect(self, address: str) -> str:
+        """Note an address at which something must lie already, and return it."""
+        self.expected.add(address)
+        return address
 
     def upload(self, s3: Any) -> int:
         """Upload what is not there yet and return how many objects that was."""

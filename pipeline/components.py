@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sagemaker.core import image_uris
+from sagemaker.core.network import NetworkConfig
 from sagemaker.core.processing import Processor
 from sagemaker.core.shapes import (
     MetricDefinition,
@@ -19,6 +20,7 @@ from sagemaker.core.shapes import (
     ProcessingOutput,
     ProcessingS3Input,
     ProcessingS3Output,
+    Tag,
 )
 from sagemaker.core.workflow.execution_variables import ExecutionVariables
 from sagemaker.core.workflow.functions import Join
@@ -27,10 +29,12 @@ from sagemaker.core.workflow.pipeline_context import PipelineSession
 from sagemaker.mlops.workflow.retry import SageMakerJobExceptionTypeEnum, SageMakerJobStepRetryPolicy
 from sagemaker.mlops.workflow.steps import CacheConfig, ProcessingStep
 from sagemaker.train import ModelTrainer
-from sagemaker.train.configs import CheckpointConfig, Compute, InputData, SourceCode, StoppingCondition
+from sagemaker.train.configs import CheckpointConfig, Compute, InputData, Networking, SourceCode, StoppingCondition
 
-from pipeline.clouds import Cloud
+from pipeline import protection, wheels
+from pipeline.clouds import Actor, Cloud
 from pipeline.code import Staging, files_of, read_folder
+from pipeline.protection import Protection
 from pipeline.settings import Deployment, Settings
 
 CACHE = CacheConfig(enable_caching=True, expire_after="30d")
@@ -95,8 +99,10 @@ class Workshop:
         return cls(settings, cloud, session, Staging(cloud.bucket, settings.name))
 
     def image(self, scope: str) -> str:
-        """Return the address of AWS's image for ``training`` or ``inference``."""
+        """Return the address of the image for ``training`` or ``inference``: the settings' own, or AWS's."""
         images = self.settings.images
+        if own := images.training_uri if scope == "training" else images.inference_uri:
+            return own
         return str(
             image_uris.retrieve(
                 images.framework,
@@ -129,26 +135,41 @@ class Workshop:
         at ``INPUT/<name>``, for every machine the same unless ``Shared``; each of ``outputs`` is uploaded from
         ``OUTPUT/<name>``.
         """
-        step = Path(script).stem
-        code = self.staging.add(step, files_of(script))
+        step = cast("Actor", Path(script).stem)
+        protected = protection.of(step, self.settings, self.cloud)
+        mounted, environment = self._mounts(step, script, inputs, protected)
         processor = Processor(
-            # Of all jobs this one alone may touch the endpoint.
-            role=self.cloud.role("deployment" if step == "deploy" else "data"),
+            role=self.cloud.role(step),
             image_uri=self.image("training"),
             instance_count=instance_count,
             instance_type=instance_type,
             entrypoint=["python3", f"{INPUT}/code/entry.py", script],
-            # Processing containers are not told where a reason for failing goes, training containers are.
-            env={"SM_OUTPUT_DIR": "/opt/ml/output", "AWS_DEFAULT_REGION": self.cloud.region},
+            env=environment,
             max_runtime_in_seconds=hours * 3600,
             base_job_name=step,
+            volume_kms_key=protected.key,
+            output_kms_key=protected.key,
+            network_config=_network(protected),
+            tags=_tags(protected),
             sagemaker_session=self.session,
         )
         return processor.run(
-            inputs=[_input(name, address) for name, address in {"code": code, **inputs}.items()],
+            inputs=[_input(name, address) for name, address in mounted.items()],
             outputs=[_output(name, self.output(step, name)) for name in outputs],
             arguments=list(_command_line(options)),
         )
+
+    def _mounts(
+        self, step: Actor, script: str, inputs: Mapping[str, Any], protected: Protection
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return a job's inputs with its code, and the variables of its environment."""
+        mounted = {"code": self.staging.add(step, files_of(script)), **inputs}
+        # Processing containers are not told where a reason for failing goes, training containers are.
+        environment = {"SM_OUTPUT_DIR": "/opt/ml/output", "AWS_DEFAULT_REGION": self.cloud.region}
+        if protected.wheels and wheels.needed(step):
+            mounted["wheels"] = self.staging.expect(wheels.address(step, self.settings, self.cloud))
+            environment["WHEELS_DIR"] = f"{INPUT}/wheels"
+        return mounted, environment
 
     def deploy_endpoint(self, instance_type: Any, endpoint_instance_type: Any) -> ProcessingStep:
         """Return the step that makes the endpoint serve the newest approved version.
@@ -160,9 +181,10 @@ class Workshop:
             {
                 "model-package-group": self.settings.model_package_group,
                 "endpoint-name": self.settings.endpoint,
-                "role-arn": self.cloud.role("serving"),
+                "role-arn": self.cloud.role("serve"),
                 "instance-type": endpoint_instance_type,
-                **_profile(self.settings.deployment),
+                **_profile(self.settings.deployment, self.cloud),
+                **_surroundings(protection.of("serve", self.settings, self.cloud)),
                 "capture-uri": f"s3://{self.cloud.bucket}/{self.settings.name}/captured",
                 "region": self.cloud.region,
                 "output-dir": f"{OUTPUT}/deployment",
@@ -186,14 +208,16 @@ class Workshop:
         wait = (instances.training_hours + instances.training_spot_wait_hours) * 3600
         # The SDK takes an S3 prefix for a folder only with its slash.
         code = f"{self.staging.add('train', files_of('train.py'))}/"
+        protected = protection.of("train", self.settings, self.cloud)
         trainer = StagedTrainer(
-            role=self.cloud.role("training"),
+            role=self.cloud.role("train"),
             training_image=self.image("training"),
             source_code=SourceCode(source_dir=code, entry_script="train.py"),
             compute=Compute(
                 instance_type=instance_type,
                 instance_count=instance_count,
                 volume_size_in_gb=30,
+                volume_kms_key_id=protected.key,
                 enable_managed_spot_training=instances.training_spot,
             ),
             stopping_condition=StoppingCondition(
@@ -205,7 +229,9 @@ class Workshop:
             ),
             # Of this folder, other than of the channels, SageMaker's environment says nothing.
             environment={"SM_CHECKPOINT_DIR": CHECKPOINTS},
-            output_data_config=OutputDataConfig(s3_output_path=self.output("train")),
+            output_data_config=OutputDataConfig(s3_output_path=self.output("train"), kms_key_id=protected.key),
+            networking=_networking(protected),
+            tags=[Tag(key=key, value=value) for key, value in protected.tags.items()] or None,
             base_job_name="train",
             hyperparameters=dict(hyperparameters),
             sagemaker_session=self.session,
@@ -238,10 +264,42 @@ class StagedTrainer(ModelTrainer):  # type: ignore[misc]  # the SDK ships no typ
         return super().create_input_data_channel(channel_name, data_source, **kwargs)
 
 
-def _profile(deployment: Deployment) -> dict[str, str]:
+def _profile(deployment: Deployment, cloud: Cloud) -> dict[str, str]:
     """Return the chosen profile as options; one that is empty is left to the script."""
-    values = {**asdict(deployment.chosen), "alarm_topic_arn": deployment.alarm_topic_arn}
+    topic = deployment.alarm_topic_arn or cloud.outputs.get("AlertTopicArn", "")
+    values = {**asdict(deployment.chosen), "alarm_topic_arn": topic}
     return {name.replace("_", "-"): str(value) for name, value in values.items() if value != ""}
+
+
+def _surroundings(protected: Protection) -> dict[str, Any]:
+    """Return what protects the model as options."""
+    given = {
+        "subnet": protected.subnets,
+        "security-group": protected.security_groups,
+        "kms-key": protected.key,
+        "tag": [f"{key}={value}" for key, value in protected.tags.items()],
+    }
+    return {name: value for name, value in given.items() if value}
+
+
+def _network(protected: Protection) -> NetworkConfig | None:
+    if not protected.isolated and not protected.subnets:
+        return None
+    return NetworkConfig(protected.isolated, protected.security_groups or None, protected.subnets or None)
+
+
+def _networking(protected: Protection) -> Networking | None:
+    if not protected.isolated and not protected.subnets:
+        return None
+    return Networking(
+        enable_network_isolation=protected.isolated,
+        security_group_ids=protected.security_groups or None,
+        subnets=protected.subnets or None,
+    )
+
+
+def _tags(protected: Protection) -> list[dict[str, str]] | None:
+    return [{"Key": key, "Value": value} for key, value in protected.tags.items()] or None
 
 
 def _command_line(options: Mapping[str, Any]) -> Iterator[Any]:

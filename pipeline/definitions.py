@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-from pipeline import datasets
+from pipeline import datasets, wheels
 from pipeline.changes import Change, compare
 from pipeline.clouds import Cloud
 from pipeline.settings import Settings
@@ -49,15 +49,19 @@ def changes(built: Built, cloud: Cloud) -> dict[str, list[Change]]:
     return {name: compare(current(cloud, name), text) for name, text in built.texts.items()}
 
 
-def send(built: Built, settings: Settings, cloud: Cloud) -> list[str]:
-    """Create or update the pipelines, their code and the registry group, and return the pipelines' ARNs."""
+def send(built: Built, settings: Settings, cloud: Cloud) -> dict[str, int]:
+    """Create or update the pipelines, their code and the registry group, and return the pipelines' versions by ARN.
+
+    Raises ``WheelsError`` where a job without a network would not find what it needs.
+    """
+    wheels.require(cloud, built.staging.expected)
     built.staging.upload(cloud.client("s3"))
     datasets.mark_absence(settings, cloud)
     _ensure_group(settings, cloud)
-    return [put(cloud, name, text) for name, text in built.texts.items()]
+    return dict(put(settings, cloud, name, text) for name, text in built.texts.items())
 
 
-def upsert(settings: Settings, cloud: Cloud) -> list[str]:
+def upsert(settings: Settings, cloud: Cloud) -> dict[str, int]:
     """Build the definitions and send them, in one."""
     return send(build(settings, cloud), settings, cloud)
 
@@ -100,26 +104,32 @@ def _unchecked_defaults() -> Iterator[None]:
         SageMakerConfig.validate_sagemaker_config = validate
 
 
-def current(cloud: Cloud, name: str) -> str | None:
-    """Return a pipeline's definition as it was upserted last, or ``None`` where there is no such pipeline."""
+def current(cloud: Cloud, name: str, version: int | None = None) -> str | None:
+    """Return a pipeline's definition, as it was upserted last or a ``version`` of it; ``None`` where there is none."""
+    wanted = {} if version is None else {"PipelineVersionId": version}
     try:
-        return str(cloud.client("sagemaker").describe_pipeline(PipelineName=name)["PipelineDefinition"])
+        described = cloud.client("sagemaker").describe_pipeline(PipelineName=name, **wanted)
+        return str(described["PipelineDefinition"])
     except ClientError as error:
         if error.response["Error"]["Code"] != "ResourceNotFound":
             raise
         return None
 
 
-def put(cloud: Cloud, name: str, text: str) -> str:
-    """Create or update one pipeline, whose code lies in S3 already, and return its ARN."""
+def put(settings: Settings, cloud: Cloud, name: str, text: str) -> tuple[str, int]:
+    """Create or update one pipeline, whose code lies in S3 already, and return its ARN and its version's number."""
     sagemaker = cloud.client("sagemaker")
     request = {"PipelineName": name, "PipelineDefinition": text, "RoleArn": cloud.role_arn}
     try:
-        return str(sagemaker.update_pipeline(**request)["PipelineArn"])
+        updated = sagemaker.update_pipeline(**request)
+        arn, version = updated["PipelineArn"], updated["PipelineVersionId"]
     except ClientError as error:
         if error.response["Error"]["Code"] != "ResourceNotFound":
             raise
-        return str(sagemaker.create_pipeline(**request, ClientRequestToken=uuid4().hex)["PipelineArn"])
+        arn, version = sagemaker.create_pipeline(**request, ClientRequestToken=uuid4().hex)["PipelineArn"], 1
+    if tags := [{"Key": key, "Value": value} for key, value in settings.tags.items()]:
+        sagemaker.add_tags(ResourceArn=arn, Tags=tags)
+    return str(arn), int(version)
 
 
 def _ensure_group(settings: Settings, cloud: Cloud) -> None:

@@ -86,8 +86,11 @@ def start(
     parameters: Mapping[str, str],
     token: str | None = None,
     selection: Selection | None = None,
+    version: int | None = None,
 ) -> str:
     """Start an execution and return its ARN; the same ``token`` again answers the same execution.
+
+    It runs the pipeline as it was upserted last, or an earlier ``version`` of it.
 
     Raises ``ExecutionError`` when the pipeline does not exist, or a parameter or the selection is not accepted.
     """
@@ -95,6 +98,8 @@ def start(
         "PipelineName": pipeline,
         "PipelineParameters": [{"Name": key, "Value": value} for key, value in parameters.items()],
     }
+    if version is not None:
+        request["PipelineVersionId"] = version
     if token:
         request["ClientRequestToken"] = token
     if selection:
@@ -106,7 +111,8 @@ def start(
         return str(cloud.client("sagemaker").start_pipeline_execution(**request)["PipelineExecutionArn"])
     except ClientError as error:
         detail = error.response["Error"]
-        hint = ": create it with `signs upsert`" if detail["Code"] == "ResourceNotFound" else remedy(error)
+        unknown = detail["Code"] == "ResourceNotFound" and version is None
+        hint = ": create it with `signs upsert`" if unknown else remedy(error)
         raise ExecutionError(f"{pipeline} cannot be started: {detail['Message']}{hint}") from error
 
 

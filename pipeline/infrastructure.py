@@ -7,11 +7,17 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from infra import stacks
+from pipeline import clouds
 from pipeline.clouds import Cloud
 from pipeline.settings import ROOT, Settings
 
-TEMPLATES = ("foundation", "automation")
+TEMPLATES = clouds.STACKS
 """In the order in which they are deployed; they are destroyed in the other."""
+
+
+def wanted(settings: Settings) -> list[str]:
+    """Return the templates that are to be deployed."""
+    return [template for template in TEMPLATES if template != "network" or settings.network.own]
 
 
 def name(settings: Settings, template: str) -> str:
@@ -23,7 +29,7 @@ def plan(settings: Settings, cloud: Cloud, template: str) -> stacks.Plan:
     """Return what deploying a template would change; it changes nothing until it is applied or discarded."""
     client = cloud.client("cloudformation")
     text = (ROOT / "infra" / "aws" / f"{template}.yaml").read_text()
-    return stacks.plan(client, name(settings, template), text, _parameters(settings, cloud, template))
+    return stacks.plan(client, name(settings, template), text, _parameters(settings, cloud, template), settings.tags)
 
 
 def _parameters(settings: Settings, cloud: Cloud, template: str) -> dict[str, str]:
@@ -33,10 +39,19 @@ def _parameters(settings: Settings, cloud: Cloud, template: str) -> dict[str, st
             "EndpointInstanceType": settings.instances.endpoint,
             "AlertEmail": settings.automation.alert_email,
             "MonthlyBudget": str(settings.automation.monthly_budget),
+            "IdleHours": str(settings.automation.idle_hours),
             "TrainingSchedule": settings.automation.training_schedule,
             "TrainingData": settings.automation.training_data,
         }
-    parameters = {"Name": settings.name, "BucketName": cloud.bucket, **_github(settings)}
+    parameters = {"Name": settings.name, "BucketName": cloud.bucket}
+    if template == "network":
+        return parameters
+    parameters |= {
+        "Encryption": settings.aws.encryption,
+        "Network": _text(settings.network.used),
+        "ImageRepository": _text(settings.images.repository),
+        **_github(settings),
+    }
     if _exists(cloud, settings):
         return parameters
     # What is there already and is not this stack's own stays so: whether it is, only the first deployment can see.

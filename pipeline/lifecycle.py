@@ -59,19 +59,26 @@ def dataset(
     return datasets.upload(settings, cloud, Path(data).expanduser())
 
 
-def start(settings: Settings, cloud: Cloud, data: datasets.Dataset, changes: Mapping[str, str]) -> str:
-    """Start the training pipeline, as it was upserted, on a data set; returns the execution's ARN.
+def start(
+    settings: Settings, cloud: Cloud, data: datasets.Dataset, changes: Mapping[str, str], version: int | None = None
+) -> str:
+    """Start the training pipeline, as it was upserted last or a ``version`` of it, on a data set; returns the ARN.
 
     The newest approved model is the champion that a new one is compared with. Raises ``ParameterError`` for changes
     that the settings would refuse, ``ExecutionError`` for what the cloud refuses.
     """
     champion = registry.newest_approved(cloud, settings.model_package_group)
     known = {"Champion": champion.model} if champion else {}
-    return _start(settings, cloud, {**data.parameters, **known}, changes)
+    return _start(settings, cloud, {**data.parameters, **known}, changes, version=version)
 
 
 def start_only(
-    settings: Settings, cloud: Cloud, steps: Sequence[str], source: str | None, changes: Mapping[str, str]
+    settings: Settings,
+    cloud: Cloud,
+    steps: Sequence[str],
+    source: str | None,
+    changes: Mapping[str, str],
+    version: int | None = None,
 ) -> str:
     """Run some steps again on what an earlier execution, the newest or ``source``, made of the others; returns its ARN.
 
@@ -79,7 +86,7 @@ def start_only(
     """
     earlier = executions.find(cloud, settings.training_pipeline, source)
     known = executions.parameters(cloud, earlier)
-    return _start(settings, cloud, known, changes, executions.Selection(tuple(steps), earlier))
+    return _start(settings, cloud, known, changes, executions.Selection(tuple(steps), earlier), version)
 
 
 def _start(
@@ -88,13 +95,14 @@ def _start(
     known: Mapping[str, str],
     changes: Mapping[str, str],
     selection: executions.Selection | None = None,
+    version: int | None = None,
 ) -> str:
     pipeline = settings.training_pipeline
-    definition = definitions.current(cloud, pipeline)
+    definition = definitions.current(cloud, pipeline, version)
     values = {**known, **lineage.parameters(definition), **changes}
     parameters.check(values)
-    what = [definition, sorted(values.items()), selection and astuple(selection)]
-    return executions.start(cloud, pipeline, values, token(what, os.environ), selection)
+    what = [definition, sorted(values.items()), selection and astuple(selection), version]
+    return executions.start(cloud, pipeline, values, token(what, os.environ), selection, version)
 
 
 def token(what: Any, environment: Mapping[str, str]) -> str | None:

@@ -35,12 +35,14 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, config=_strict)
 class JobRoles:
-    """Roles of the jobs, and of the model that serves; instead of one that is empty the pipeline's own is taken."""
+    """Roles of the jobs, and of the model that serves; empty: what the stacks made, or else the pipeline's own."""
 
-    data: str
-    training: str
-    deployment: str
-    serving: str
+    preprocess: str
+    validate: str
+    train: str
+    evaluate: str
+    deploy: str
+    serve: str
 
 
 @dataclass(frozen=True, config=_strict)
@@ -49,7 +51,35 @@ class Aws:
 
     role_arn: str
     bucket: str
+    encryption: Literal["S3", "KMS"]
     job_roles: JobRoles
+
+
+@dataclass(frozen=True, config=_strict)
+class Network:
+    """What jobs and the model can reach."""
+
+    isolated: bool
+    own: bool
+    subnets: tuple[str, ...]
+    security_groups: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        if bool(self.subnets) != bool(self.security_groups):
+            raise ValueError("subnets and security_groups need each other")
+        if self.own and self.subnets:
+            raise ValueError("own = true makes a network, and subnets name another one: choose")
+
+    @property
+    def used(self) -> bool:
+        """Whether jobs and the model run in subnets."""
+        return self.own or bool(self.subnets)
+
+    @property
+    def offline(self) -> bool:
+        """Whether a job cannot reach a package index, so that what its image lacks must lie in the bucket."""
+        return self.own or self.isolated
 
 
 @dataclass(frozen=True, config=_strict)
@@ -69,6 +99,7 @@ class Automation:
 
     alert_email: str
     monthly_budget: Annotated[int, Interval(ge=0)]
+    idle_hours: Annotated[int, Interval(ge=0, le=336)]
     training_schedule: str
     training_data: str
 
@@ -96,6 +127,9 @@ class Images:
     training_version: str
     inference_version: str
     python: str
+    repository: bool
+    training_uri: str
+    inference_uri: str
 
 
 @dataclass(frozen=True, config=_strict)
@@ -210,6 +244,8 @@ class Settings:
     name: Annotated[str, Len(1, 40)]
     region: str
     aws: Aws
+    network: Network
+    tags: dict[Annotated[str, Len(1, 128)], Annotated[str, Len(0, 256)]]
     github: GitHub
     automation: Automation
     local: Local

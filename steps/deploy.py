@@ -164,7 +164,8 @@ class Deployment:
         """Create the model and the endpoint configuration for a version, unless they exist, and return the name."""
         called = requests.name(self._target, package)
         _create_once(self._sagemaker.create_model, requests.model(self._target, package, called))
-        _create_once(self._sagemaker.create_endpoint_config, requests.configuration(self._target, called))
+        configuration = {**requests.configuration(self._target, called), **requests.tags(self._target)}
+        _create_once(self._sagemaker.create_endpoint_config, configuration)
         return called
 
     def _change(self, config: str, update: dict[str, Any], first: bool = False) -> bool:
@@ -172,7 +173,7 @@ class Deployment:
         names = {"EndpointName": self._target.endpoint, "EndpointConfigName": config}
         try:
             if first:
-                self._sagemaker.create_endpoint(**names)
+                self._sagemaker.create_endpoint(**names, **requests.tags(self._target))
             else:
                 self._sagemaker.update_endpoint(**names, **update)
         except ClientError as error:
@@ -235,9 +236,11 @@ class Deployment:
             described = self._wait()
             if described is None or described["EndpointConfigName"] != config:
                 return
-            if old is None:
+            failed = described["EndpointStatus"] == "Failed"
+            if failed or old is None:
+                # AWS lets a failed one be deleted and no more.
                 self._delete()
-            elif self._change(old, requests.way_back(self._target)):
+            if old is None or self._change(old, requests.way_back(self._target), first=failed):
                 self._wait()
 
     def _reject(self, package: dict[str, Any], reason: str) -> None:

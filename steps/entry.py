@@ -4,8 +4,9 @@
     python entry.py SCRIPT [ARGUMENT ...]
 
 Beside the script lies ``requirements.txt``, the step's locked requirements with hashes. On AWS's image, whatever of
-them is missing or has another version is installed by hash, without dependencies, since the list is complete. At home
-nothing is ever installed: the project's own environment holds the same versions, and if it does not, this says so.
+them is missing or has another version is installed by hash, without dependencies, since the list is complete. A job
+without a network finds them in the folder that ``WHEELS_DIR`` names. At home nothing is ever installed: the project's
+own environment holds the same versions, and if it does not, this says so.
 """
 
 from __future__ import annotations
@@ -87,10 +88,13 @@ def _applies(marker: str) -> bool:
 
 def install(entries: Sequence[str]) -> None:
     """Install entries by hash into this interpreter's environment. Raises ``CalledProcessError``."""
+    # A job without a network must not even ask an index.
+    folder = os.environ.get("WHEELS_DIR")
+    source = ["--no-index", "--find-links", folder] if folder else []
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as lock:
         lock.write("\n".join(entries))
         lock.flush()
-        options = ["--require-hashes", "--no-deps", "--no-input", "--requirement", lock.name]
+        options = ["--require-hashes", "--no-deps", "--no-input", *source, "--requirement", lock.name]
         subprocess.run([sys.executable, "-m", "pip", "install", *options], check=True)
     # The import system remembers what folders held.
     importlib.invalidate_caches()

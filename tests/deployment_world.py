@@ -63,10 +63,14 @@ def golden(confidence: float) -> list[dict]:
 class World:
     """The registry, the endpoint and the step, as the tests use them."""
 
-    def __init__(self, client, name: str, folder: Path, make_group: bool = True) -> None:
+    def __init__(self, client, name: str, folder: Path, make_group: bool = True, place: str = "") -> None:
+        """``place`` is a bucket that is there, and a prefix in it; otherwise there is a bucket of the name."""
         self.name, self._folder = name, folder
+        self.bucket, _, prefix = (place or name).partition("/")
+        self._prefix = f"{prefix}/" if prefix else ""
         self.sagemaker, self.runtime, self.s3 = map(client, ("sagemaker", "sagemaker-runtime", "s3"))
-        self.s3.create_bucket(Bucket=self.name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        if not place:
+            self.s3.create_bucket(Bucket=self.bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
         if make_group:
             self.sagemaker.create_model_package_group(ModelPackageGroupName=self.name)
 
@@ -89,13 +93,14 @@ class World:
         with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
             for path in folder.iterdir():
                 archive.add(path, path.name)
-        self.s3.put_object(Bucket=self.name, Key=f"{folder.name}/model.tar.gz", Body=buffer.getvalue())
-        return f"s3://{self.name}/{folder.name}/model.tar.gz"
+        key = f"{self._prefix}{folder.name}/model.tar.gz"
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=buffer.getvalue())
+        return f"s3://{self.bucket}/{key}"
 
     def put_golden(self, name: str, content: object) -> str:
         for file, body in {**PICTURES, "golden.json": json.dumps(content).encode()}.items():
-            self.s3.put_object(Bucket=self.name, Key=f"{name}/golden/{file}", Body=body)
-        return f"s3://{self.name}/{name}/golden"
+            self.s3.put_object(Bucket=self.bucket, Key=f"{self._prefix}{name}/golden/{file}", Body=body)
+        return f"s3://{self.bucket}/{self._prefix}{name}/golden"
 
     def put_evaluation(self, name: str, metrics: dict[str, float]) -> dict:
         """Upload an evaluation and return the version's model metrics that point to it."""

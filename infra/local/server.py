@@ -36,6 +36,8 @@ from infra.local.neighbours.cloudwatch import Alarms
 from infra.local.pipelines.calls import Pipelines
 from infra.local.pipelines.executions import ExecutionContext
 from infra.local.resources import Resources
+from infra.local.rights import actors
+from infra.local.rights.actors import Rights
 from infra.local.service import Service
 from infra.local.store import Store
 
@@ -67,11 +69,12 @@ def job_environment(url: str, region: str) -> dict[str, str]:
 class EmbeddedSageMaker:
     """Everything behind the HTTP server, put together once."""
 
-    def __init__(self, state: Path, url: str, region: str) -> None:
+    def __init__(self, state: Path, url: str, region: str, moto: DurableMoto) -> None:
         arn_prefix = f"arn:aws:sagemaker:{region}:{ACCOUNT}"
         self.service, self.store = Service(), Store(state / "records.sqlite")
         client = functools.cache(functools.partial(_client, url=url, region=region))
-        self.events = Events(self.service, self.store, ACCOUNT, region, client)
+        self.rights = _rights(self.service, state, url, region, client, moto)
+        self.events = Events(self.service, self.store, ACCOUNT, region, client, self.rights)
         speed = clock.chosen()
         self.alarms = Alarms(client, ACCOUNT, region, speed)
         self.endpoints = Endpoints(
@@ -84,12 +87,15 @@ class EmbeddedSageMaker:
                 client,
                 speed,
                 self.alarms.tripped,
+                self.rights,
             )
         )
         self._scaling = Scaling(client, speed, self._invocations, self.endpoints)
         self._minutes = Minutes(speed, (self.endpoints.send, self.alarms.evaluate, self._scale))
         self.pipelines = Pipelines(
-            self.service, self.store, ExecutionContext(self.service, self.store, self.events, arn_prefix, client)
+            self.service,
+            self.store,
+            ExecutionContext(self.service, self.store, self.events, arn_prefix, client, self.rights),
         )
         self.jobs = Jobs(
             JobContext(
@@ -101,6 +107,7 @@ class EmbeddedSageMaker:
                 client,
                 container.chosen(),
                 self.events.resource,
+                rights=self.rights,
                 **_limits(),
             )
         )
@@ -136,6 +143,18 @@ class EmbeddedSageMaker:
         self.endpoints.stop_all()
 
 
+def _rights(
+    service: Service, state: Path, url: str, region: str, client: Callable[[str], Any], moto: DurableMoto
+) -> Rights:
+    if not actors.enforced():
+        return actors.Free(client, service.call)
+    # Only now, because it brings moto's models of IAM and STS.
+    from infra.local.rights.accesses import Place
+    from infra.local.rights.roles import Roles
+
+    return Roles(service, Place(ACCOUNT, region), url, state, moto.reading)
+
+
 def _limits() -> dict[str, int]:
     """Return the limit that the environment sets. Raises ``RuntimeError`` for one that is no number."""
     text = os.environ.get(INSTANCE_LIMIT)
@@ -168,6 +187,8 @@ class Application:
             return Response(f"this server answers to {', '.join(LOOPBACK)} only", 403)
         if request.path == "/_local/health":
             return Response(json.dumps({"pid": os.getpid()}), content_type="application/json")
+        if (refusal := self._embedded.rights.refusal(request)) is not None:
+            return refusal
         if "/cloudformation/" in request.headers.get("Authorization", ""):
             # Only now, because it brings the models of nearly all of moto's services: more than a second.
             from infra.local.stacks import updates as stack_updates
@@ -230,7 +251,7 @@ def serve(state: Path, port: int, region: str) -> None:
         request_handler=QuietRequestHandler,
     )
     url = f"http://127.0.0.1:{server.server_port}"
-    embedded = EmbeddedSageMaker(state, url, region)
+    embedded = EmbeddedSageMaker(state, url, region, moto)
     routes.append(Application(embedded, moto))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from infra import stacks
-from pipeline import clouds, datasets, endpoints, executions, parameters, registry, reproduction, settings
+from pipeline import clouds, datasets, endpoints, executions, parameters, registry, reproduction, settings, wheels
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,6 +30,7 @@ EXPECTED = (
     reproduction.ReproductionError,
     endpoints.EndpointError,
     stacks.StackError,
+    wheels.WheelsError,
 )
 
 LOST = (

@@ -36,7 +36,7 @@ def diff(
     settings = load(settings_file)
     place = clouds.connect(cloud, settings, role=False)
     differs = False
-    for template in infrastructure.TEMPLATES:
+    for template in infrastructure.wanted(settings):
         planned = infrastructure.plan(settings, place, template)
         differs = differs or bool(planned.changes)
         try:
@@ -58,7 +58,7 @@ def drift(
     settings = load(settings_file)
     place = clouds.connect(cloud, settings, role=False)
     found = []
-    for template in infrastructure.TEMPLATES:
+    for template in infrastructure.wanted(settings):
         stack = infrastructure.name(settings, template)
         drifted = stacks.drift(place.client("cloudformation"), stack)
         found += drifted
@@ -75,7 +75,7 @@ def deploy(
     """Bring the stacks up to their templates: first shown, then asked, then done."""
     settings = load(settings_file)
     place = clouds.connect(cloud, settings, role=False)
-    for template in infrastructure.TEMPLATES:
+    for template in infrastructure.wanted(settings):
         planned = infrastructure.plan(settings, place, template)
         _show(planned)
         _apply(place, planned, yes)
@@ -107,12 +107,12 @@ def _show(planned: stacks.Plan) -> None:
 def destroy(
     yes: YesOption = False, cloud: CloudOption = CloudName.LOCAL, settings_file: SettingsOption = DEFAULT_SETTINGS
 ) -> None:
-    """Delete the stacks. The bucket, its key and the registry group stay, with all that they hold."""
+    """Delete the stacks. The buckets, the key, the registry group and images stay, with all that they hold."""
     settings = load(settings_file)
     place = clouds.connect(cloud, settings, role=False)
     names = [infrastructure.name(settings, template) for template in reversed(infrastructure.TEMPLATES)]
     if not yes:
         typer.confirm(f"Delete the stacks {' and '.join(names)}? Data and models stay", abort=True)
     for stack in names:
-        stacks.destroy(place.client("cloudformation"), stack)
-        say(f"{stack} deleted")
+        if stacks.destroy(place.client("cloudformation"), stack):
+            say(f"{stack} deleted")

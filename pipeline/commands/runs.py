@@ -215,11 +215,11 @@ def upsert(
     built = definitions.build(settings, place)
     if place.kind == "aws":
         _agree(definitions.changes(built, place), yes)
-    arns = definitions.send(built, settings, place)
+    sent = definitions.send(built, settings, place)
     if json_:
-        print_json({"PipelineArns": arns})
-    for arn in [] if json_ else arns:
-        say(f"upserted {arn}")
+        print_json({"PipelineArns": list(sent)})
+    for arn, version in [] if json_ else sent.items():
+        say(f"upserted {arn}, version {version}")
 
 
 def _agree(found: Mapping[str, Sequence[Change]], yes: bool) -> None:
@@ -257,13 +257,16 @@ def start(
     source: Annotated[
         str | None, typer.Option("--from", help="The earlier execution, for --only.", show_default="the newest")
     ] = None,
+    version: Annotated[
+        int | None, typer.Option("--version", help="Version of the pipeline.", show_default="the newest", min=1)
+    ] = None,
     changed: SetOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Watch the execution until it has ended.")] = False,
     cloud: CloudOption = CloudName.LOCAL,
     json_: JsonOption = False,
     settings_file: SettingsOption = DEFAULT_SETTINGS,
 ) -> None:
-    """Start the pipeline as it was upserted. The model waits for approval unless --set says otherwise.
+    """Start the pipeline. The model waits for approval unless --set says otherwise.
 
     In a run of GitHub Actions the same start is made once, whatever is repeated.
     """
@@ -272,9 +275,9 @@ def start(
     settings = load(settings_file)
     place = clouds.connect(cloud, settings)
     if only:
-        arn = lifecycle.start_only(settings, place, only, source, _changes(changed))
+        arn = lifecycle.start_only(settings, place, only, source, _changes(changed), version)
     else:
-        arn = lifecycle.start(settings, place, _dataset(settings, place, str(data)), _changes(changed))
+        arn = lifecycle.start(settings, place, _dataset(settings, place, str(data)), _changes(changed), version)
     if json_:
         print_json({"PipelineExecutionArn": arn})
     else:

@@ -50,8 +50,8 @@ def test_make_lint_runs_these_linters_in_these_words():
         assert f"@$(BIN)/{' '.join(words)} .github/workflows" in makefile
 
 
-def test_the_four_workflows_are_there_and_do_what_they_are_for():
-    assert set(WORKFLOWS) == {"ci", "train", "deploy", "drift"}
+def test_the_workflows_are_there_and_do_what_they_are_for():
+    assert set(WORKFLOWS) == {"ci", "train", "deploy", "drift", "image"}
     made = {name: {" ".join(words[:3]) for words in called(text)} for name, text in texts().items()}
     assert made["ci"] >= {"make lint", "make test", "signs definition training"}
     assert made["train"] >= {"signs infra diff", "signs upsert --yes", "signs start --data", "signs summary 1"}

@@ -88,7 +88,7 @@ def test_what_could_not_be_started_sounds_an_alarm_of_a_metric_that_exists(
 
 def test_nothing_is_scheduled_nor_kept_unless_it_is_wanted(client: Callable[[str], Any], stack: Deployed) -> None:
     made = stack.changes()
-    assert not {"ScheduleRule", "ScheduleRole", "Budget", "AlertMail"} & set(made)
+    assert not {"ScheduleRule", "ScheduleRole", "Budget", "AlertMail", "IdleFunction", "IdleRule"} & set(made)
     stack.deploy()
     wanted = {"TrainingSchedule": "cron(0 2 ? * SUN *)", "TrainingData": "s3://bucket/data"}
     assert stack.changes(**wanted) == {"ScheduleRule": "Add", "ScheduleRole": "Add"}
@@ -99,6 +99,9 @@ def test_nothing_is_scheduled_nor_kept_unless_it_is_wanted(client: Callable[[str
     given = target["SageMakerPipelineParameters"]["PipelineParameterList"]
     assert given == [{"Name": "InputData", "Value": "s3://bucket/data"}]
     assert target["Arn"].endswith(f":pipeline/{stack.name}-training")
+    # A rule cannot start a function here.
+    with pytest.raises(stacks.StackError, match=r"IdleRule .*lambda"):
+        stack.deploy(IdleHours="12")
     # A budget cannot be had here, and says so; without anybody to tell there is none.
     assert stack.changes(MonthlyBudget="100") == {}
     with pytest.raises(stacks.StackError, match=r"no resource types \[AWS::Budgets::Budget\]"):

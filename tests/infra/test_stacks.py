@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import boto3
 import pytest
@@ -16,10 +17,10 @@ from botocore.stub import Stubber
 from cfnlint.decode import cfn_yaml
 from moto.events.models import EventPattern
 
-from infra import stacks
+from infra import policies, stacks
 from infra.local.events import details as event_details
 from infra.local.service import service_model
-from pipeline import parameters, settings
+from pipeline import clouds, parameters, settings
 
 ROOT = Path(stacks.__file__).parents[1]
 TEMPLATES = {path.stem: path for path in (ROOT / "infra" / "aws").glob("*.yaml")}
@@ -260,13 +261,59 @@ def test_a_template_passes_the_linter(name: str) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+def sizes(template: str) -> dict[str, int]:
+    """Characters of a role's own policies together, and of a managed one, without white space."""
+    found: dict[str, int] = {}
+    for name, document in policies.documents(template):
+        text = re.sub(
+            r"\bname\b", "x" * 40, json.dumps(document, separators=(",", ":")).replace("bucketname", "x" * 58)
+        )
+        found[name.partition(",")[0]] = found.get(name.partition(",")[0], 0) + len(text)
+    return found
+
+
+def test_templates_and_policies_are_no_larger_than_aws_takes_them() -> None:
+    for name, path in TEMPLATES.items():
+        # CreateChangeSet, TemplateBody; IAM quotas: inline policies of a role, a managed policy.
+        assert len(path.read_bytes()) <= 51_200
+        for resource, size in sizes(path.read_text()).items():
+            managed = load(name)["Resources"][resource]["Type"] == "AWS::IAM::ManagedPolicy"
+            assert size <= (6_144 if managed else 10_240), resource
+
+
 def test_bucket_queue_and_topic_are_closed_to_unencrypted_connections() -> None:
-    closed = {"foundation": {"s3:*"}, "automation": {"sqs:*", "sns:Publish"}}
+    closed = {"network": set(), "foundation": {"s3:*"}, "automation": {"sqs:*", "sns:Publish"}}
     for name in TEMPLATES:
         denied = [statement for statement in statements(name) if statement["Effect"] == "Deny"]
         assert [each["Principal"] for each in denied] == ["*"] * len(denied)
         assert {each["Action"] for each in denied} == closed[name]
         assert all(each["Condition"] == {"Bool": {"aws:SecureTransport": "false"}} for each in denied)
+
+
+def lacking(outputs: dict[str, set[str]]) -> set[str]:
+    """What the code takes from the stacks, and no template gives."""
+    roles = {f"{actor.capitalize()}RoleArn" for actor in get_args(clouds.Actor)}
+    taken = {
+        "foundation": {"RoleArn", "KeyArn", *roles},
+        "network": {"Subnets", "SecurityGroups"},
+        "automation": {"AlertTopicArn"},
+    }
+    assert set(taken) == set(clouds.STACKS)
+    return {output for template, needed in taken.items() for output in needed - outputs[template]}
+
+
+def test_the_stacks_give_what_is_taken_from_them() -> None:
+    given = {name: set(load(name)["Outputs"]) for name in TEMPLATES}
+    assert lacking(given) == set()
+    assert lacking({**given, "foundation": given["foundation"] - {"DeployRoleArn"}}) == {"DeployRoleArn"}
+
+
+def test_every_job_and_the_model_run_with_the_role_that_is_theirs() -> None:
+    outputs = {name: load(name)["Outputs"] for name in TEMPLATES}["foundation"]
+    for actor in get_args(clouds.Actor):
+        made = outputs[f"{actor.capitalize()}RoleArn"]["Value"]["Fn::GetAtt"][0]
+        named = load("foundation")["Resources"][made]["Properties"]["RoleName"]["Fn::Sub"]
+        assert named == f"${{Name}}-{actor}"
 
 
 def test_the_rule_hears_what_the_registry_says_and_starts_the_deployment_pipeline() -> None:

@@ -154,6 +154,11 @@ def test_in_a_container_what_is_missing_is_installed_by_hash_before_the_script_r
     assert refused.returncode == 1
     assert refused.stderr.splitlines()[-1].startswith("pip could not install tiny-step-need==1.0 (exit code 1)")
     assert (wrong / "output" / "message").read_text().startswith("pip could not install tiny-step-need==1.0")
+    # In a job without a network they come from a folder, whatever pip is told of an index.
+    beside = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "WHEELS_DIR": str(tmp_path), "PIP_RETRIES": "0"}
+    done = start(channel(tmp_path / "beside", script, entry_of_lock), "step.py", python=container, **beside)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "installed"), done.stderr
+    subprocess.run([container, "-m", "pip", "uninstall", "--quiet", "--yes", "tiny-step-need"], check=True)
     done = start(channel(tmp_path / "right", script, entry_of_lock), "step.py", python=container, **pip)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "installed"

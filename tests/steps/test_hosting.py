@@ -31,7 +31,19 @@ SCALING = target(
     "--instance-count=2", "--maximum-instance-count=5", "--capture-percentage=10", "--capture-uri=s3://b/c"
 )
 SERVERLESS = target("--mode=serverless", "--memory-mb=1024", "--maximum-concurrency=3", "--capture-percentage=10")
-ALL = {"realtime": REALTIME, "canary": CANARY, "linear": LINEAR, "scaling": SCALING, "serverless": SERVERLESS}
+PROTECTED = target(
+    "--capture-percentage=10", "--capture-uri=s3://b/c", "--subnet=subnet-1", "--subnet=subnet-2",
+    "--security-group=sg-1",
+    "--kms-key=arn:aws:kms:eu-central-1:123456789012:key/1", "--tag=team=signs", "--tag=note=a=b",
+)  # fmt: skip
+ALL = {
+    "protected": PROTECTED,
+    "realtime": REALTIME,
+    "canary": CANARY,
+    "linear": LINEAR,
+    "scaling": SCALING,
+    "serverless": SERVERLESS,
+}
 
 
 def fits(service: str, action: str, request: dict) -> None:
@@ -99,9 +111,24 @@ def test_what_a_configuration_is_made_of_is_in_its_name(field):
     assert requests.name(REALTIME, later).startswith("signs-v8-")
 
 
+def test_what_protects_a_model_is_asked_for_and_in_its_name():
+    model, config = requests.model(PROTECTED, PACKAGE, "m"), requests.configuration(PROTECTED, "m")
+    assert model["VpcConfig"] == {"Subnets": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}
+    assert model["Tags"] == [{"Key": "team", "Value": "signs"}, {"Key": "note", "Value": "a=b"}]
+    assert config["KmsKeyId"] == config["DataCaptureConfig"]["KmsKeyId"] == PROTECTED.kms_key
+    for other in (replace(PROTECTED, subnet=("subnet-3",)), replace(PROTECTED, kms_key="")):
+        assert requests.name(other, PACKAGE) != requests.name(PROTECTED, PACKAGE)
+    assert requests.name(replace(PROTECTED, tag=()), PACKAGE) == requests.name(PROTECTED, PACKAGE)
+    serverless = replace(PROTECTED, mode="serverless")
+    # SageMaker takes neither for these.
+    assert "VpcConfig" not in requests.model(serverless, PACKAGE, "m")
+    assert "KmsKeyId" not in requests.configuration(serverless, "m")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (["--subnet=subnet-1"], "need each other"),
         (["--traffic=canary"], "--traffic canary needs --instance-count 2 or more"),
         (["--traffic=linear", "--instance-count=2", "--step-percentage=51"], "at most half"),
         (["--instance-count=3", "--maximum-instance-count=2"], "--maximum-instance-count 2 is below"),
@@ -117,7 +144,8 @@ def test_options_that_make_no_sense_together(options, words):
 @pytest.mark.parametrize(
     "option",
     ["--instance-count=0", "--instance-count=one", "--step-percentage=101", "--bake-seconds=-1", "--mode=async",
-     "--maximum-error-rate=2", "--traffic=rolling", "--keep=some", "--maximum-error-rate=nan"],
+     "--maximum-error-rate=2", "--traffic=rolling", "--keep=some", "--maximum-error-rate=nan", "--tag=team",
+     "--tag==signs"],
 )  # fmt: skip
 def test_values_that_no_endpoint_can_have(option, capsys):
     with pytest.raises(SystemExit):

@@ -29,7 +29,7 @@ class Endpoints:
         self._context = context
         self._hosting = Hosting(context)
         self._metrics = Metrics(context.client("cloudwatch"), context.clock)
-        self._captures = Captures(context.client("s3"))
+        self._captures = Captures()
         account = context.arn_prefix.rpartition(":")[2]
         self._invoker = Invoker.create(self._answering, self._metrics, self._captures, account)
         self._ended = threading.Event()
@@ -66,7 +66,7 @@ class Endpoints:
         Until then the old ones serve, and they serve on if that fails.
         """
         with self._context.store.exclusive():
-            record = self._settled(request["EndpointName"])
+            record = self._serving(request["EndpointName"])
             retained = record.get("LastDeploymentConfig") if request.get("RetainDeploymentConfig") else None
             deployment = request.get("DeploymentConfig") or retained
             kept = _kept(record, request) if request.get("RetainAllVariantProperties") else {}
@@ -82,7 +82,7 @@ class Endpoints:
     def update_endpoint_weights_and_capacities(self, request: Record) -> Record:
         """UpdateEndpointWeightsAndCapacities: other weights at once, more or fewer instances as they start and end."""
         with self._context.store.exclusive():
-            record = self._settled(request["EndpointName"])
+            record = self._serving(request["EndpointName"])
             variants = {variant["VariantName"] for variant in record.get("ProductionVariants", [])}
             for wanted in request["DesiredWeightsAndCapacities"]:
                 if wanted["VariantName"] not in variants:
@@ -113,6 +113,13 @@ class Endpoints:
         record = self._context.store.get("Endpoint", name)
         if record is None:
             refuse(f'Could not find endpoint "{self._context.arn_prefix}:endpoint/{name}".')
+        return record
+
+    def _serving(self, name: str) -> Record:
+        """Return an endpoint that serves: one that failed can only be deleted, as on AWS."""
+        record = self._settled(name)
+        if record["EndpointStatus"] == "Failed":
+            refuse(f'Cannot update failed endpoint "{record["EndpointArn"]}": delete it.')
         return record
 
     def _settled(self, name: str) -> Record:

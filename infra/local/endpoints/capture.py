@@ -40,23 +40,24 @@ class _Place:
     destination: str
     endpoint: str
     variant: str
+    s3: Any
+    """Writes in the name of the variant's model."""
 
 
 class Captures:
     """Keeps lines until they are sent, a file a variant. Safe to share between threads."""
 
-    def __init__(self, s3: Any) -> None:
-        self._s3 = s3
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lines: dict[_Place, list[str]] = defaultdict(list)
 
-    def add(self, endpoint: str, variant: str, config: Record | None, exchange: Exchange) -> None:
-        """Keep an exchange if the endpoint's ``DataCaptureConfig`` samples it."""
+    def add(self, endpoint: str, variant: str, config: Record | None, exchange: Exchange, s3: Any) -> None:
+        """Keep an exchange if the endpoint's ``DataCaptureConfig`` samples it; ``s3`` is to write it."""
         if not config or not config.get("EnableCapture", True):
             return
         if random.random() * 100 >= config["InitialSamplingPercentage"]:  # noqa: S311  # It picks samples.
             return
-        place = _Place(config["DestinationS3Uri"].rstrip("/"), endpoint, variant)
+        place = _Place(config["DestinationS3Uri"].rstrip("/"), endpoint, variant, s3)
         with self._lock:
             self._lines[place].append(json.dumps(_event(config, exchange)))
 
@@ -69,7 +70,7 @@ class Captures:
             name = f"{moment:%Y/%m/%d/%H/%M-%S}-{moment.microsecond // 1000:03d}-{uuid.uuid4()}.jsonl"
             address = urlsplit(f"{place.destination}/{place.endpoint}/{place.variant}/{name}")
             try:
-                self._s3.put_object(
+                place.s3.put_object(
                     Bucket=address.netloc, Key=address.path.lstrip("/"), Body="".join(f"{event}\n" for event in events)
                 )
             except Exception:

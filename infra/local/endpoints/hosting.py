@@ -15,6 +15,7 @@ from infra.local.endpoints.plans import planned
 from infra.local.endpoints.rollouts import Alarms, RolledBack, Rollout, Traffic
 from infra.local.endpoints.variants import STOP_SECONDS, ModelServer, UnservableModel, archive_of
 from infra.local.events.delivery import Events
+from infra.local.rights.actors import Actor, Free, Rights
 from infra.local.service import Service, now
 from infra.local.store import Record, Store
 
@@ -33,6 +34,13 @@ class EndpointContext:
     client: Callable[[str], Any]
     clock: Clock
     alarms: Alarms
+    rights: Rights | None = None
+    """What roles mean; ``None``: nothing."""
+
+    def actor(self, model_name: str) -> Actor:
+        """Return who acts in the name of a model's role. Raises ``ServiceError`` where it cannot be taken on."""
+        role = self.service.call("DescribeModel", {"ModelName": model_name}).get("ExecutionRoleArn")
+        return (self.rights or Free(self.client, self.service.call)).actor(role)
 
 
 class Hosting:
@@ -70,7 +78,8 @@ class Hosting:
 
     def _launch(self, variant: Record) -> ModelServer:
         archive, environment = archive_of(self._context.service, variant["ModelName"])
-        return ModelServer(variant, archive, environment, self._context.folder, self._context.client("s3"))
+        s3 = self._context.actor(variant["ModelName"]).client("s3")
+        return ModelServer(variant, archive, environment, self._context.folder, s3)
 
     def _start(self, work: Callable[..., None], *arguments: Any) -> threading.Thread:
         def run() -> None:

@@ -95,7 +95,7 @@ class Invoker:
         self._count(source, answer.status_code, elapsed(asked), started, variant)
         if answer.status_code != 200:
             return _model_error(answer)
-        self._capture(name, variant, fleet, request, body, answer)
+        self._capture(name, variant, fleet, request, body, answer, instance.server.s3)
         shown = {"x-Amzn-Invoked-Production-Variant": variant.name}
         return Response(answer.content, 200, shown, content_type=answer.headers.get("content-type"))
 
@@ -111,7 +111,7 @@ class Invoker:
         self.metrics.add(source, Invocation(status, model_seconds, overhead, variant.count))
 
     def _capture(
-        self, name: str, variant: Variant, fleet: Fleet, request: Request, body: bytes, answer: httpx.Response
+        self, name: str, variant: Variant, fleet: Fleet, request: Request, body: bytes, answer: httpx.Response, s3: Any
     ) -> None:
         headers = request.headers
         exchange = Exchange(
@@ -122,7 +122,7 @@ class Invoker:
             headers.get("X-Amzn-SageMaker-Inference-Id"),
             headers.get("X-Amzn-SageMaker-Custom-Attributes"),
         )
-        self.captures.add(name, variant.name, fleet.config.get("DataCaptureConfig"), exchange)
+        self.captures.add(name, variant.name, fleet.config.get("DataCaptureConfig"), exchange, s3)
 
 
 class _NotSent(Exception):

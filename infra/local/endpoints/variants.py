@@ -49,7 +49,7 @@ class ModelServer:
     """One variant's process: a model archive, unpacked below ``folder`` and served at ``url``."""
 
     def __init__(self, variant: Record, archive: str, environment: dict[str, str], folder: Path, s3: Any) -> None:
-        self.variant = variant
+        self.variant, self.s3 = variant, s3
         self.folder = folder / f"{variant['VariantName']}-{time.time_ns()}"
         self.log = self.folder / "server.log"
         try:

@@ -29,6 +29,7 @@ from moto.events.utils import EventTemplateParser
 from infra.local.events import details as event_details
 from infra.local.events.details import Change, moment
 from infra.local.neighbours import turns
+from infra.local.rights.actors import EVENTS, Free, Rights
 from infra.local.service import Service, ServiceError
 from infra.local.store import Record, Store
 
@@ -51,6 +52,7 @@ _ERRORS = {
     "AWS.SimpleQueueService.NonExistentQueue": "NO_RESOURCE",
     "QueueDoesNotExist": "NO_RESOURCE",
     "NotFound": "NO_RESOURCE",
+    "AccessDeniedException": "NO_PERMISSIONS",
     "ValidationException": "INVALID_PARAMETER",
     "ThrottlingException": "THROTTLING",
     "ResourceLimitExceeded": "RESOURCE_LIMIT_EXCEEDED",
@@ -75,8 +77,18 @@ _stock_put_targets = EventsBackend.put_targets
 class Events:
     """Takes events, and delivers them in a thread of its own."""
 
-    def __init__(self, service: Service, store: Store, account: str, region: str, client: Callable[[str], Any]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        store: Store,
+        account: str,
+        region: str,
+        client: Callable[[str], Any],
+        rights: Rights | None = None,
+    ) -> None:
+        """Without ``rights`` roles mean nothing."""
         self._service, self._store, self._client = service, store, client
+        self._rights: Rights = rights or Free(client, service.call)
         self._account, self._region = account, region
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._worker = threading.Thread(target=self._work, name="events", daemon=True)
@@ -215,7 +227,8 @@ class Events:
             request = {"PipelineName": target["Arn"].rpartition("/")[2], "ClientRequestToken": token}
             listed = target.get("SageMakerPipelineParameters", {}).get("PipelineParameterList", [])
             parameters = [{"Name": item["Name"], "Value": _value(item["Value"], event)} for item in listed]
-            self._service.call("StartPipelineExecution", {**request, "PipelineParameters": parameters})
+            actor = self._rights.actor(target["RoleArn"], EVENTS, {"aws:SourceArn": delivery["rule"]})
+            actor.call("StartPipelineExecution", {**request, "PipelineParameters": parameters})
             return
         text = _input(target, event)
         if service == "sqs":

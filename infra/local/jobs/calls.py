@@ -39,6 +39,8 @@ class Jobs:
     def _create(self, job_class: type[Job], request: Record) -> Record:
         job = job_class(self._context, request)
         job.refuse_unsupported()
+        # Refuses a role that cannot be taken on. Not below, where nobody may wait for moto.
+        _ = job.actor
         with self._context.store.exclusive():
             self._running = {key: other for key, other in self._running.items() if other.is_alive()}
             self._refuse_above_limit(job)

@@ -65,6 +65,9 @@ exec "$@"
 
 _UNSHARE = ("unshare", "--map-root-user", "--mount", "sh", "-c")
 
+_ISOLATE = ("unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up 2>/dev/null; exec "$@"', "sh")
+"""Begins a command that sees no network but its own loopback."""
+
 
 @functools.cache
 def namespaces_refused() -> str:
@@ -76,11 +79,22 @@ def namespaces_refused() -> str:
     return "" if probe.returncode == 0 else probe.stderr.strip() or f"unshare exits with {probe.returncode}"
 
 
+@functools.cache
+def isolation_refused() -> str:
+    """Return why this machine gives a program of this user no network namespace, or an empty text if it does."""
+    try:
+        probe = subprocess.run([*_ISOLATE, "true"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return "" if probe.returncode == 0 else probe.stderr.strip() or f"unshare exits with {probe.returncode}"
+
+
 class Container:
     """A folder that a process sees as its ``/opt/ml``, by rewritten paths."""
 
-    def __init__(self, folder: Path, hosts: Sequence[str] = ()) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, hosts: Sequence[str] = (), isolated: bool = False) -> None:
+        """``isolated`` asks for no network. Several hosts share one, or they could not reach each other."""
+        self.folder, self._isolated = folder, isolated and len(hosts) < 2 and not isolation_refused()
         self.opt_ml = folder / "opt" / "ml"
         self.opt_ml.mkdir(parents=True, exist_ok=True)
         self._hosts = hosts
@@ -125,8 +139,11 @@ class Container:
 
     def command_line(self, command: Iterable[str]) -> list[str]:
         """Return what to start for a command to run in this container."""
-        words = [self.rewrite(word) for word in command]
+        words = self._isolate([self.rewrite(word) for word in command])
         return self._entered(words, "") if self._hosts_file() else words
+
+    def _isolate(self, words: list[str]) -> list[str]:
+        return [*_ISOLATE, *words] if self._isolated else words
 
     def _entered(self, words: list[str], opt: str) -> list[str]:
         return [*_UNSHARE, _ENTER, "sh", self._hosts_file(), opt, *words]
@@ -185,7 +202,7 @@ class NamespaceContainer(Container):
 
     def command_line(self, command: Iterable[str]) -> list[str]:
         """Return what to start for a command to run in this container."""
-        return self._entered(list(command), str(self.opt_ml.parent))
+        return self._entered(self._isolate(list(command)), str(self.opt_ml.parent))
 
 
 SWITCH = "SAGEMAKER_EMBEDDED_CONTAINERS"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
 import sys
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from infra.local.jobs import objects
-from infra.local.jobs.container import STOP_GRACE_SECONDS, Container, JobLog, unresolved
+from infra.local.jobs.container import STOP_GRACE_SECONDS, Container, JobLog, isolation_refused, unresolved
+from infra.local.rights.actors import Actor, Free, Rights
 from infra.local.service import Service, now, refuse
 from infra.local.store import Record, Store
 
@@ -51,6 +53,12 @@ class JobContext:
     """Told a job's kind and whole record with each change of its status, in the transaction of the change."""
     instance_limit: int = 50
     """Instances at once, of all jobs together: what a quota of the account is on AWS."""
+    rights: Rights | None = None
+    """What roles mean; ``None``: nothing."""
+
+    def actor(self, role_arn: str | None) -> Actor:
+        """Return who acts in the name of a job's role. Raises ``ServiceError`` where it cannot be taken on."""
+        return (self.rights or Free(self.client, self.service.call)).actor(role_arn)
 
 
 class Job(ABC, threading.Thread):
@@ -68,6 +76,16 @@ class Job(ABC, threading.Thread):
         self.context, self.request = context, request
         self.arn = f"{context.arn_prefix}:{self.arn_kind}/{self.job_name}"
         self.stopping = threading.Event()
+
+    @functools.cached_property
+    def actor(self) -> Actor:
+        """Who acts for the job: its role. Raises ``ServiceError`` where that cannot be taken on."""
+        return self.context.actor(self.role_arn)
+
+    @property
+    def role_arn(self) -> str | None:
+        """The role that the job runs with."""
+        return self.request.get("RoleArn")
 
     @property
     def folder(self) -> Path:
@@ -175,6 +193,11 @@ class ContainerJob(Job):
         """The part of the request that says what runs."""
 
     @property
+    @abstractmethod
+    def isolated(self) -> bool:
+        """Whether the containers are to reach no network."""
+
+    @property
     def instance_count(self) -> int:
         """How many instances the job has."""
         return sum(count for *_, count in self.groups)
@@ -208,7 +231,7 @@ class ContainerJob(Job):
         """Download an S3 data source, or this instance's share of it, into a folder of the container."""
         sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
         share = (index, len(self.hosts)) if sharded else (0, 1)
-        s3 = self.context.client("s3")
+        s3 = self.actor.client("s3")
         objects.download(s3, source["S3Uri"], container.path(folder), source["S3DataType"], *share)
 
     @abstractmethod
@@ -221,7 +244,7 @@ class ContainerJob(Job):
     def work(self) -> tuple[str, Record]:
         """Do what the job is for and answer its last status, with the fields that describing it gains."""
         self.enter("Downloading")
-        self.containers = [self.context.container(self.folder / host, self.hosts) for host in self.hosts]
+        self.containers = [self.context.container(self.folder / host, self.hosts, self.isolated) for host in self.hosts]
         for index, container in enumerate(self.containers):
             if not self.stopping.is_set():
                 self.prepare(container, index)
@@ -239,12 +262,15 @@ class ContainerJob(Job):
         return "Completed", fields
 
     def _run(self) -> None:
-        logs = self.context.client("logs")
+        logs = self.actor.client("logs")
         self._logs = [
             JobLog(logs, self.log_group, f"{self.job_name}/{host}-{int(now())}", self.read_line) for host in self.hosts
         ]
         if warning := unresolved(self.hosts):
             logger.warning("job %s: %s", self.job_name, warning)
+        if self.isolated and (len(self.hosts) > 1 or isolation_refused()):
+            reason = isolation_refused() or "its instances must reach each other"
+            logger.warning("job %s asks for network isolation and has a network: %s", self.job_name, reason)
         self.enter("Training", **{self.times[0]: now()})
         with self._uploading(), ThreadPoolExecutor(len(self.hosts)) as pool:
             list(pool.map(self._run_instance, range(len(self.hosts))))
@@ -289,6 +315,7 @@ class ContainerJob(Job):
         direct = ",".join([self.context.environment.get("no_proxy", ""), *self.hosts])
         return {
             **self.context.environment,
+            **self.actor.environment,
             "NO_PROXY": direct,
             "no_proxy": direct,
             # The interpreter that runs this server comes first, so that `python3` finds the locked packages.

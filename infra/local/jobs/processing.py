@@ -43,6 +43,11 @@ class ProcessingJob(ContainerJob):
         cluster = self.request["ProcessingResources"]["ClusterConfig"]
         return [("homogeneousCluster", cluster["InstanceType"], cluster["InstanceCount"])]
 
+    @property
+    def isolated(self) -> bool:
+        """Whether the containers are to reach no network."""
+        return bool(self.request.get("NetworkConfig", {}).get("EnableNetworkIsolation"))
+
     def prepare(self, container: Container, index: int) -> None:
         """Download inputs, make output folders, write the job's own configuration."""
         for given in self.request.get("ProcessingInputs", []):
@@ -52,7 +57,7 @@ class ProcessingJob(ContainerJob):
             folder = container.path(target["LocalPath"])
             folder.mkdir(parents=True, exist_ok=True)
             mirrors = self.continuous if target["S3UploadMode"] == "Continuous" else self.at_end
-            mirrors.append(objects.Mirror(self.context.client("s3"), folder, target["S3Uri"]))
+            mirrors.append(objects.Mirror(self.actor.client("s3"), folder, target["S3Uri"]))
         container.path("/opt/ml/output").mkdir(parents=True, exist_ok=True)
         request = {"ProcessingJobArn": self.arn, **self.request}
         container.write_json("/opt/ml/config/processingjobconfig.json", request)

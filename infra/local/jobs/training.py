@@ -95,6 +95,11 @@ class TrainingJob(ContainerJob):
             for group in config.get("InstanceGroups") or [alike]
         ]
 
+    @property
+    def isolated(self) -> bool:
+        """Whether the containers are to reach no network."""
+        return bool(self.request.get("EnableNetworkIsolation"))
+
     def stage_fields(self, record: Record, stage: str) -> Record:
         """Return what changes in the record as the job enters a stage of its life."""
         moment = now()
@@ -122,7 +127,7 @@ class TrainingJob(ContainerJob):
             container.path(folder).mkdir(parents=True, exist_ok=True)
         if checkpoints := self.request.get("CheckpointConfig"):
             local = container.path(checkpoints.get("LocalPath", "/opt/ml/checkpoints"))
-            mirror = objects.Mirror(self.context.client("s3"), local, checkpoints["S3Uri"])
+            mirror = objects.Mirror(self.actor.client("s3"), local, checkpoints["S3Uri"])
             mirror.restore()
             self.continuous.append(mirror)
         self._configure(container, index)
@@ -147,7 +152,7 @@ class TrainingJob(ContainerJob):
 
     def finish(self, succeeded: bool) -> Record:
         """Upload output data and, of a job that succeeded or was stopped, the model: one archive of all instances."""
-        s3 = self.context.client("s3")
+        s3 = self.actor.client("s3")
         target = f"{self.request['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.job_name}/output"
         data, model = ([each.path(f"/opt/ml/{name}") for each in self.containers] for name in ("output/data", "model"))
         if any(any(folder.glob("*")) for folder in data):

@@ -71,9 +71,15 @@ class TransformJob(Job):
             refuse("MaxConcurrentTransforms times MaxPayloadInMB must not exceed 100 MB.")
         archive_of(self.context.service, request["ModelName"])
 
+    @property
+    def role_arn(self) -> str | None:
+        """The role of the model."""
+        model = self.context.service.call("DescribeModel", {"ModelName": self.request["ModelName"]})
+        return model.get("ExecutionRoleArn")
+
     def work(self) -> tuple[str, Record]:
         """Do what the job is for and answer its last status, with the fields that describing it gains."""
-        s3, variant = self.context.client("s3"), {"VariantName": self.request["ModelName"]}
+        s3, variant = self.actor.client("s3"), {"VariantName": self.request["ModelName"]}
         bucket, pairs = objects.listed(s3, self._source["S3Uri"], self._source["S3DataType"])
         archive, environment = archive_of(self.context.service, self.request["ModelName"])
         try:
@@ -104,7 +110,7 @@ class TransformJob(Job):
 
     def _send_log(self, server: ModelServer) -> None:
         stream = f"{self.job_name}/algo-1-{int(now())}"
-        log = JobLog(self.context.client("logs"), self.log_group, stream, lambda _: None)
+        log = JobLog(self.actor.client("logs"), self.log_group, stream, lambda _: None)
         for line in server.log.read_text(errors="replace").splitlines():
             log.write(line)
         log.send()
@@ -124,7 +130,7 @@ class TransformJob(Job):
                 raise error
 
     def _transform(self, client: httpx.Client, senders: Executor, bucket: str, key: str, relative: str) -> None:
-        s3, place = self.context.client("s3"), f"s3://{bucket}/{key}"
+        s3, place = self.actor.client("s3"), f"s3://{bucket}/{key}"
         try:
             body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
             answers = senders.map(lambda part: self._answer(client, place, part), self._parts(body, place))

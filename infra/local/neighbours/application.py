@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,10 @@ class DurableMoto:
         # The first request to a service imports and fills it.
         with turns.turn():
             return self._dispatcher.get_application(environ)
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Keep others out of moto for a block that reads its state."""
+        return self._snapshots.call(reads_only=True)
 
     def close(self) -> None:
         """Close the files."""

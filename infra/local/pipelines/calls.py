@@ -127,6 +127,8 @@ class Pipelines:
     def start_pipeline_execution(self, request: Record) -> Record:
         """StartPipelineExecution; the same ClientRequestToken again answers the same execution."""
         _refuse_members(request, "PipelineVersionAlias", "MlflowExperimentName")
+        # Refuses a role that cannot be taken on. Not below, where nobody may wait for moto.
+        self._context.actor(request.get("RoleArn") or self._pipeline(request["PipelineName"])["RoleArn"])
         with self._store.exclusive():
             pipeline = self._pipeline(request["PipelineName"])
             if earlier := self._store.get("ClientRequestToken", request["ClientRequestToken"]):
@@ -299,6 +301,7 @@ def _execution_record(version: Record, request: Record, source: Record | None) -
         **{key: request[key] for key in shown if key in request},
         **{key: request[key] for key in ("ParallelismConfiguration", "PipelineExecutionDisplayName") if key in request},
         "PipelineArn": version["PipelineArn"],
+        "_role": request.get("RoleArn") or version["RoleArn"],
         "PipelineVersionId": version["PipelineVersionId"],
         "PipelineExecutionArn": f"{version['PipelineArn']}/execution/{secrets.token_hex(6)}",
         "PipelineExecutionStatus": "Executing",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import secrets
 import threading
@@ -17,6 +18,7 @@ from infra.local.pipelines.expressions import ExpressionError, dependencies, hol
 from infra.local.pipelines.retries import Attempts, exception_type
 from infra.local.pipelines.scope import Scope
 from infra.local.pipelines.steps import STEP_TYPES, StepFailed, StepStopped, StepType
+from infra.local.rights.actors import Actor, Free, Rights
 from infra.local.service import Service, ServiceError, now
 from infra.local.store import Record, Store
 
@@ -39,6 +41,12 @@ class ExecutionContext:
     arn_prefix: str
     client: Callable[[str], Any]
     """Makes a boto3 client of the embedded cloud, for example of ``s3``."""
+    rights: Rights | None = None
+    """What roles mean; ``None``: nothing."""
+
+    def actor(self, role_arn: str | None) -> Actor:
+        """Return who acts in the name of a pipeline's role. Raises ``ServiceError`` where it cannot be taken on."""
+        return (self.rights or Free(self.client, self.service.call)).actor(role_arn)
 
 
 class Execution(threading.Thread):
@@ -50,12 +58,17 @@ class Execution(threading.Thread):
         super().__init__(name=f"execution {self.identifier}", daemon=True)
         self.context, self.record = context, record
         self.results: dict[str, Record] = {}
-        self.scope = Scope(record, context.client, self.results)
+        self.scope = Scope(record, lambda service: self.actor.client(service), self.results)
         self.cache = StepCache(context.store, record["PipelineArn"])
         self.stop_requested = threading.Event()
         self._failures: dict[str, str] = {}
         selective = record.get("SelectiveExecutionConfig")
         self._selected = {step["StepName"] for step in selective["SelectedSteps"]} if selective else None
+
+    @functools.cached_property
+    def actor(self) -> Actor:
+        """Who acts for the execution: its pipeline's role."""
+        return self.context.actor(self.record.get("_role"))
 
     def stop(self) -> None:
         """Ask the execution to stop: nothing new starts, running jobs are stopped; without effect once it has ended."""
@@ -96,7 +109,7 @@ class Execution(threading.Thread):
         runner = STEP_TYPES[step["Type"]]
         if runner is None:
             return {"Outcome": metadata["Condition"]["Outcome"] == "True"}
-        return runner.recall(self.context.service, metadata)
+        return runner.recall(self.actor, metadata)
 
     # The schedule
 
@@ -151,9 +164,9 @@ class StepRun:
         self._attempt = 0
 
     @property
-    def service(self) -> Service:
-        """Where calls go."""
-        return self._context.service
+    def service(self) -> Actor:
+        """Where calls go, in the name of the pipeline's role."""
+        return self._execution.actor
 
     @property
     def stopping(self) -> bool:

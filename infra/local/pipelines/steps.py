@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from infra.local.service import Service, ServiceError
+from infra.local.rights.actors import Actor
+from infra.local.service import ServiceError
 from infra.local.store import Record
 
 POLL_SECONDS = 0.1
@@ -25,7 +26,7 @@ class Run(Protocol):
     """The step's side of an execution."""
 
     @property
-    def service(self) -> Service:
+    def service(self) -> Actor:
         """Where calls go."""
 
     @property
@@ -61,11 +62,11 @@ class StepType:
         """Return the Metadata by which a step says what it created."""
         return {self.metadata or self.kind: {"Arn": arn}}
 
-    def recall(self, service: Service, metadata: Record) -> Record:
+    def recall(self, service: Actor, metadata: Record) -> Record:
         """Answer what describing the outcome of an earlier run says, found by the Metadata that it noted."""
         return self.describe(service, metadata[self.metadata or self.kind]["Arn"])
 
-    def describe(self, service: Service, arn: str) -> Record:
+    def describe(self, service: Actor, arn: str) -> Record:
         """Answer what describing an outcome says."""
         name = arn.rpartition("/")[2] if self.named else arn
         return service.call(f"Describe{self.kind}", {f"{self.kind}Name": name})
@@ -115,8 +116,12 @@ class PackageType(StepType):
     def create(self, run: Run, arguments: Record) -> Record:
         """Make the calls, and answer what describing the package says."""
         if group := arguments.get("ModelPackageGroupName"):
-            with suppress(ServiceError):  # There is one.
-                run.service.call("CreateModelPackageGroup", {"ModelPackageGroupName": group})
+            named = {"ModelPackageGroupName": group}
+            try:
+                run.service.call("DescribeModelPackageGroup", named)
+            except ServiceError:
+                with suppress(ServiceError):  # Another execution may be quicker.
+                    run.service.call("CreateModelPackageGroup", named)
         return super().create(run, arguments)
 
 

@@ -29,6 +29,7 @@ class Bucket(Kept, CloudFormationModel):  # type: ignore[misc]  # moto ships no 
     properties = (
         "BucketEncryption",
         "LifecycleConfiguration",
+        "LoggingConfiguration",
         "OwnershipControls",
         "PublicAccessBlockConfiguration",
         "Tags",
@@ -54,6 +55,7 @@ class Bucket(Kept, CloudFormationModel):  # type: ignore[misc]  # moto ships no 
         if public := properties.get("PublicAccessBlockConfiguration"):
             s3.put_public_access_block(name, public)
         s3.put_bucket_tagging(name, _tags(properties))
+        bucket.set_logging(_logging(properties.get("LoggingConfiguration")), s3)
         return {
             "Arn": bucket.arn,
             "DomainName": f"{name}.s3.amazonaws.com",
@@ -65,6 +67,14 @@ class Bucket(Kept, CloudFormationModel):  # type: ignore[misc]  # moto ships no 
         """Delete the bucket, which must be empty."""
         if s3_backends[place.account]["aws"].delete_bucket(name) is None:
             raise ValidationError(message=f"The bucket you tried to delete is not empty: {name}")
+
+
+def _logging(configuration: Record | None) -> Record | None:
+    """Translate where the log of a bucket's requests goes from CloudFormation's words to S3's. None is written here."""
+    if not configuration:
+        return None
+    prefix = configuration.get("LogFilePrefix", "")
+    return {"TargetBucket": configuration["DestinationBucketName"], "TargetPrefix": prefix}
 
 
 def _lifecycle_rule(rule: Record) -> Record:

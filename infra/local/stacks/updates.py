@@ -19,7 +19,7 @@ from moto.cloudformation.models import Change, ChangeSet, CloudFormationBackend,
 from moto.cloudformation.parsing import ResourceMap
 
 from infra.local.service import Service
-from infra.local.stacks import alerts, identities, types  # noqa: F401 - moto finds the types because they have been imported
+from infra.local.stacks import alerts, identities, networks, types  # noqa: F401 - imported, so that moto finds them
 from infra.local.stacks.resources import SageMakerType
 from infra.local.stacks.templates import in_order, parsed, present, references, resolved, scope_of
 from infra.local.store import Record

@@ -22,6 +22,8 @@ def name(target: Target, package: Request) -> str:
     Both can never be changed, so their name carries all that they are made of.
     """
     made_of = [package["ModelPackageArn"], target.role_arn, configuration(target, "")]
+    if network := _network(target):
+        made_of.append(network)
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:8]
     return f"{target.endpoint}-v{package['ModelPackageVersion']}-{digest}"
 
@@ -29,7 +31,21 @@ def name(target: Target, package: Request) -> str:
 def model(target: Target, package: Request, called: str) -> Request:
     """Return the CreateModel request for a version."""
     container = {"ModelPackageName": package["ModelPackageArn"]}
-    return {"ModelName": called, "ExecutionRoleArn": target.role_arn, "PrimaryContainer": container}
+    named = {"ModelName": called, "ExecutionRoleArn": target.role_arn, "PrimaryContainer": container}
+    return {**named, **_network(target), **tags(target)}
+
+
+def _network(target: Target) -> Request:
+    """Return what a model may reach, as far as it is bounded. A serverless one runs in no network of ours."""
+    if target.mode == "serverless" or not target.subnet:
+        return {}
+    return {"VpcConfig": {"Subnets": list(target.subnet), "SecurityGroupIds": list(target.security_group)}}
+
+
+def tags(target: Target) -> Request:
+    """Return the tags of whatever is created, if there are any."""
+    listed = [dict(zip(("Key", "Value"), tag.split("=", 1), strict=True)) for tag in target.tag]
+    return {"Tags": listed} if listed else {}
 
 
 def configuration(target: Target, called: str) -> Request:
@@ -37,10 +53,15 @@ def configuration(target: Target, called: str) -> Request:
     variant: Request = {"VariantName": VARIANT, "ModelName": called, "InitialVariantWeight": 1.0}
     if target.mode == "serverless":
         serverless = {"MemorySizeInMB": target.memory_mb, "MaxConcurrency": target.maximum_concurrency}
-        return {"EndpointConfigName": called, "ProductionVariants": [{**variant, "ServerlessConfig": serverless}]}
+        variants = [{**variant, "ServerlessConfig": serverless}]
+        return {"EndpointConfigName": called, "ProductionVariants": variants}
     variant |= {"InstanceType": target.instance_type, "InitialInstanceCount": target.instance_count}
     capture = {"DataCaptureConfig": _capture(target)} if target.capture_percentage else {}
-    return {"EndpointConfigName": called, "ProductionVariants": [variant], **capture}
+    return {"EndpointConfigName": called, "ProductionVariants": [variant], **_key(target), **capture}
+
+
+def _key(target: Target) -> Request:
+    return {"KmsKeyId": target.kms_key} if target.kms_key else {}
 
 
 def _capture(target: Target) -> Request:
@@ -50,6 +71,7 @@ def _capture(target: Target) -> Request:
         "DestinationS3Uri": target.capture_uri,
         "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
         "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
+        **_key(target),
     }
 
 

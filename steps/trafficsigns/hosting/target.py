@@ -40,6 +40,13 @@ class Target:
     capture_uri: str
     keep: int
     """How many earlier configurations and models stay, to go back to."""
+    subnet: tuple[str, ...]
+    """That the model runs in; none: a network of SageMaker's."""
+    security_group: tuple[str, ...]
+    kms_key: str
+    """ARN of the key that the instances' volumes and captured requests are encrypted with; empty: keys of AWS's own."""
+    tag: tuple[str, ...]
+    """Of whatever is created, each as ``key=value``."""
 
     @property
     def scales(self) -> bool:
@@ -82,6 +89,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     capture = parser.add_argument_group("data capture")
     capture.add_argument("--capture-percentage", type=_percentage, default=0, help="of the requests; 0: none")
     capture.add_argument("--capture-uri", default="", help="S3 prefix of what is captured")
+    around = parser.add_argument_group("network, key and tags")
+    around.add_argument("--subnet", action="append", help="that the model runs in; may be repeated")
+    around.add_argument("--security-group", action="append", help="of the model, in subnets; may be repeated")
+    around.add_argument("--kms-key", default="", help="ARN of the key for volumes and captured requests")
+    around.add_argument("--tag", action="append", type=_tag, help="KEY=VALUE, of whatever is created; may be repeated")
 
 
 def target_of(arguments: argparse.Namespace) -> Target:
@@ -91,6 +103,8 @@ def target_of(arguments: argparse.Namespace) -> Target:
     """
     values = {**vars(arguments)}
     values["maximum_instance_count"] = values["maximum_instance_count"] or values["instance_count"]
+    repeated = ("subnet", "security_group", "tag")
+    values |= {name: tuple(values[name] or ()) for name in repeated}
     fields = [name for name in Target.__dataclass_fields__ if name not in ("group", "endpoint")]
     target = Target(values["model_package_group"], values["endpoint_name"], **{name: values[name] for name in fields})
     if target.traffic != "all-at-once" and target.instance_count < 2:
@@ -104,9 +118,17 @@ def target_of(arguments: argparse.Namespace) -> Target:
             f"--maximum-instance-count {target.maximum_instance_count} is below "
             f"--instance-count {target.instance_count}"
         )
+    if bool(target.subnet) != bool(target.security_group):
+        raise ValueError("--subnet and --security-group need each other")
     if target.capture_percentage and target.mode == "realtime" and not target.capture_uri.startswith("s3://"):
         raise ValueError("--capture-percentage needs a --capture-uri that begins with s3://")
     return target
+
+
+def _tag(text: str) -> str:
+    if not text.partition("=")[1] or text.startswith("="):
+        raise argparse.ArgumentTypeError(f"{text!r} is no KEY=VALUE")
+    return text
 
 
 def _count(text: str) -> int:

@@ -22,7 +22,7 @@ from embedded_cloud import CLUSTER, ROLE, Cloud, bash, wait_until
 
 from infra.local import control
 from infra.local.jobs.calls import Jobs
-from infra.local.jobs.container import SWITCH, namespaces_refused
+from infra.local.jobs.container import SWITCH, isolation_refused, namespaces_refused
 from infra.local.jobs.job import JobContext
 from infra.local.service import Service
 from infra.local.store import Store
@@ -267,3 +267,20 @@ def test_a_job_tells_each_change_of_its_status(client: Callable[[str], Any], tmp
     calls.stop_all()
     assert told == [("InProgress", None), ("Stopping", None), ("Stopped", None)]
     store.close()
+
+
+@pytest.mark.skipif(bool(isolation_refused()), reason="this machine gives a program no network namespace")
+@pytest.mark.parametrize("isolated", [True, False])
+def test_an_isolated_job_reaches_nothing_and_gets_its_inputs_all_the_same(cloud: Cloud, isolated: bool) -> None:
+    cloud.put({"in/file": "given"})
+    ask = "import os, urllib.request; urllib.request.urlopen(os.environ['AWS_ENDPOINT_URL'] + '/_local/health')"
+    source = {"S3Uri": cloud.s3("in"), "LocalPath": "/opt/ml/processing/in", "S3DataType": "S3Prefix"}
+    arguments = {
+        "ProcessingInputs": [{"InputName": "in", "S3Input": {**source, "S3InputMode": "File"}}],
+        "NetworkConfig": {"EnableNetworkIsolation": isolated},
+    }
+    script = f'cp /opt/ml/processing/in/file /opt/ml/processing/out; python3 -c "{ask}" || exit 3'
+    described = cloud.processed(cloud.process(script, arguments=arguments, outputs={"out": cloud.s3("out")}))
+    assert cloud.get(cloud.s3("out/file")) == b"given"
+    assert described["ProcessingJobStatus"] == ("Failed" if isolated else "Completed")
+    assert ("exit code: 3" in described.get("FailureReason", "")) is isolated

@@ -129,12 +129,12 @@ def test_other_types_are_captured_as_base64() -> None:
         def put_object(self, Body: str, **_: Any) -> None:  # boto3's name
             stored.append(Body.encode())
 
-    captures = Captures(Store())
+    captures, s3 = Captures(), Store()
     exchange = Exchange(b"\x89PNG", "image/png", b"{}", "application/json", None, None)
     sampled = {"InitialSamplingPercentage": 100, "DestinationS3Uri": "s3://b/p", "CaptureOptions": []}
-    captures.add("e", "v", {**sampled, "CaptureOptions": [{"CaptureMode": "InputAndOutput"}]}, exchange)
+    captures.add("e", "v", {**sampled, "CaptureOptions": [{"CaptureMode": "InputAndOutput"}]}, exchange, s3)
     for nothing in (None, {**sampled, "EnableCapture": False}, {**sampled, "InitialSamplingPercentage": 0}):
-        captures.add("e", "v", nothing, exchange)
+        captures.add("e", "v", nothing, exchange, s3)
     captures.send()
     captures.send()
     (line,) = stored
