@@ -11,13 +11,11 @@ from pipeline.gate import GATE
 LOWER_IS_BETTER = frozenset(
     {
         "negative_log_likelihood",
-        "latency_p50_milliseconds",
-        "latency_p99_milliseconds",
         *(criterion.metric for criterion in GATE.values() if criterion.comparison == "at_most"),
     }
 )
-NEITHER_IS_BETTER = frozenset({"images", "champion_p_value"})
-"""How many pictures there were, and how each did beside a champion of its own."""
+NEITHER_IS_BETTER = frozenset({"images", "champion_p_value", "latency_p50_milliseconds", "latency_p99_milliseconds"})
+"""How many pictures there were, how each did beside a champion of its own, and the milliseconds of a machine."""
 
 
 @dataclass(frozen=True)
