@@ -54,14 +54,14 @@ def list_(
         say("no model is registered yet: run `signs run`")
         return
     view = Table(title=settings.model_package_group, title_justify="left", expand=False)
-    for heading in ("version", "status", "registered", "commit", "reason"):
-        view.add_column(heading)
+    for heading in ("version", "status", "registered", "commit", "why, and by whom"):
+        view.add_column(heading, overflow="fold")
     for version in found:
         status = f"[{COLORS.get(version.status, '')}]{version.status}[/]"
         registered = f"{version.created:%Y-%m-%d %H:%M}"
-        view.add_row(
-            str(version.number), status, registered, version.properties.get("Commit", ""), escape(version.description)
-        )
+        # What was decided before stands in `show`.
+        latest = version.description.partition(approvals.EARLIER)[0]
+        view.add_row(str(version.number), status, registered, version.properties.get("Commit", ""), escape(latest))
     console.print(view)
 
 
