@@ -62,7 +62,7 @@ def start(settings: Settings, cloud: Cloud, found: Version) -> str:
     _digests(registry.evaluation(cloud, found), f"version {found.number}")
     text = definition(executions.definition(cloud, found.execution))
     name = f"{settings.name}-reproduction-{found.number}"
-    definitions.put(cloud, name, text)
+    definitions.put(settings, cloud, name, text)
     return executions.start(cloud, name, executions.parameters(cloud, found.execution))
 
 
