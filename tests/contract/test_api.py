@@ -23,7 +23,8 @@ from serving import inference
 API = service_model()
 LOADED = settings.load()
 ACCOUNT = "arn:aws:iam::123456789012:role/service-role/"
-ROLES = {name: f"{ACCOUNT}{name:a<64}" for name in ("data", "training", "deployment", "serving")}
+ROLES = {name: f"{ACCOUNT}{name:a<64}" for name in vars(LOADED.aws.job_roles)}
+PLACE = {"subnets": ("subnet-0123456789abcdef0",) * 16, "security_groups": ("sg-0123456789abcdef0",) * 5}
 LONG = replace(
     LOADED,
     name="n" * 40,
@@ -33,8 +34,9 @@ LONG = replace(
         role_arn=f"{ACCOUNT}{'r' * 64}",
         job_roles=replace(LOADED.aws.job_roles, **ROLES),
     ),
+    network=replace(LOADED.network, isolated=True, **PLACE),
 )
-"""Settings with the longest names that they take, and the longest that S3 and IAM do."""
+"""Settings with the longest names that they, S3 and IAM take, and as many places in a network as jobs do."""
 
 ADDRESS = f"s3://{'a' * (parameters.ADDRESS_LENGTH - 5)}"
 LONGEST = {
