@@ -69,7 +69,8 @@ def test_the_foundation_is_really_there(cloud: Cloud, stack: Deployer) -> None:
     name, bucket = unique("signs"), unique("bucket")
     outputs = stack.deploy(FOUNDATION, Name=name, BucketName=bucket, Encryption="KMS")
     key = outputs.pop("KeyArn")
-    actors = {"": "pipeline", **{each.title(): each for each in ("data", "training", "deployment", "serving")}}
+    jobs = ("preprocess", "validate", "train", "evaluate", "deploy", "serve")
+    actors = {"": "pipeline", **{each.title(): each for each in jobs}}
     roles = {f"{output}RoleArn": f"arn:aws:iam::{ACCOUNT}:role/{name}-{actor}" for output, actor in actors.items()}
     assert outputs == {"BucketName": bucket, "ModelPackageGroupName": name, **roles}
     s3 = cloud.client("s3")
@@ -84,11 +85,14 @@ def test_the_foundation_is_really_there(cloud: Cloud, stack: Deployer) -> None:
     assert all(public.values())
     (statement,) = json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"]
     assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+    log = s3.get_bucket_logging(Bucket=bucket)["LoggingEnabled"]
+    assert (log["TargetBucket"], log["TargetPrefix"]) == (f"{bucket}-logs", "access/")
+    assert s3.get_public_access_block(Bucket=f"{bucket}-logs")["PublicAccessBlockConfiguration"] == public
     assert cloud.client("kms").get_key_rotation_status(KeyId=key)["KeyRotationEnabled"]
     assert cloud.sagemaker.describe_model_package_group(ModelPackageGroupName=name)
     iam = cloud.client("iam")
     assert set(iam.list_role_policies(RoleName=f"{name}-pipeline")["PolicyNames"]) == {"objects", "steps"}
-    (attached,) = iam.list_attached_role_policies(RoleName=f"{name}-data")["AttachedPolicies"]
+    (attached,) = iam.list_attached_role_policies(RoleName=f"{name}-train")["AttachedPolicies"]
     assert attached["PolicyName"] == f"{name}-surroundings"
     # A registry that is the stack's own takes versions as any other does.
     cloud.sagemaker.create_model_package(ModelPackageGroupName=name)
@@ -105,10 +109,13 @@ def test_the_foundation_is_really_there(cloud: Cloud, stack: Deployer) -> None:
 def test_changes_are_those_of_what_the_parameters_lead_to(cloud: Cloud, stack: Deployer) -> None:
     name, bucket = unique("signs"), unique("bucket")
     given = {"Name": name, "BucketName": bucket}
-    roles = [f"{actor}Role" for actor in ("Pipeline", "Data", "Training", "Deployment", "Serving")]
+    jobs = ("Pipeline", "Preprocess", "Validate", "Train", "Evaluate", "Deploy", "Serve")
+    roles = [f"{job}Role" for job in jobs]
     assert stack.changes(FOUNDATION, **given) == {
         "Bucket": "Add",
         "BucketPolicy": "Add",
+        "LogBucket": "Add",
+        "LogBucketPolicy": "Add",
         "ModelPackageGroup": "Add",
         "Surroundings": "Add",
         **dict.fromkeys(roles, "Add"),
@@ -116,10 +123,12 @@ def test_changes_are_those_of_what_the_parameters_lead_to(cloud: Cloud, stack: D
     stack.deploy(FOUNDATION, **given)
     assert stack.changes(FOUNDATION) == {}
     assert stack.changes(FOUNDATION, **given, Encryption="S3") == {}
-    kms = {"Key": "Add", "Bucket": "Modify", **dict.fromkeys(roles, "Modify")}
+    kms = {"Key": "Add", **dict.fromkeys(("Bucket", "Surroundings", "PipelineRole"), "Modify")}
     assert stack.changes(FOUNDATION, Encryption="KMS") == kms
     key = stack.deploy(FOUNDATION, Encryption="KMS")["KeyArn"]
-    policy = cloud.client("iam").get_role_policy(RoleName=f"{name}-data", PolicyName="objects")["PolicyDocument"]
+    iam, arn = cloud.client("iam"), f"arn:aws:iam::{ACCOUNT}:policy/{name}-surroundings"
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    policy = iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]
     assert policy["Statement"][-1]["Resource"] == key
     assert stack.changes(FOUNDATION, Encryption="S3") == {**kms, "Key": "Remove"}
     assert "KeyArn" not in stack.deploy(FOUNDATION, Encryption="S3")
@@ -439,6 +448,6 @@ def test_a_stack_survives_the_death_of_the_server(tmp_path: Path) -> None:
             stacks.destroy(cloudformation, stack)
         assert client("events").list_rules()["Rules"] == []
         assert client("iam").list_roles()["Roles"] == []
-        assert [each["Name"] for each in client("s3").list_buckets()["Buckets"]] == [bucket]
+        assert sorted(each["Name"] for each in client("s3").list_buckets()["Buckets"]) == [bucket, f"{bucket}-logs"]
     finally:
         control.stop(tmp_path)
