@@ -247,6 +247,7 @@ WITHOUT_RESOURCES = {
     "cloudformation:GetTemplateSummary",
     "cloudwatch:PutMetricData",
     "ecr:GetAuthorizationToken",
+    "logs:DescribeLogGroups",
     "sagemaker:ListEndpointConfigs",
     "sagemaker:ListModelPackageGroups",
     "sagemaker:ListModelPackages",
