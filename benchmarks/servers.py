@@ -87,7 +87,7 @@ def servers() -> list[Server]:
             )
             for name, workers, between in (
                 ("LitServe", 1, "its defaults, one worker process"),
-                ("LitServe, a worker a core", len(os.sched_getaffinity(0)), "its defaults but for the workers"),
+                ("LitServe, a worker a core", os.cpu_count() or 1, "its defaults but for the workers"),
             )
         ),
         Server("BentoML", "litert", bentoml, "its defaults, one worker process", "bentoml", packaged=True),

@@ -29,6 +29,9 @@ MOST_PIXELS = 2**25
 SHARE = 2
 """Rows that another interpreter is woken for, at least."""
 
+MOST_COPIES = 8
+"""Each holds its own weights, and one thread that reads requests cannot feed more."""
+
 CALL_PIXELS = 2**22
 """Of the pictures in one call, which the graph may hold as floats: 50 MB. A larger picture goes alone."""
 
@@ -47,7 +50,7 @@ class _Copy:
 
 
 class LiteRtEngine:
-    """A model in as many interpreters as there are processor cores.
+    """A model in as many interpreters as there are processor cores, up to ``MOST_COPIES``.
 
     The rows of a call are divided among them. That costs next to nothing, where threads inside one interpreter would
     meet at each layer.
@@ -57,7 +60,7 @@ class LiteRtEngine:
         path = folder / MODEL
         if not path.is_file():
             raise UnservableArchive(f"{path} is missing, which the engine litert runs: use the engine tensorflow")
-        cores = cores or len(os.sched_getaffinity(0))
+        cores = cores or min(MOST_COPIES, os.cpu_count() or 1)
         try:
             self._copies = [_Copy(path) for _ in range(cores)]
         except (ValueError, RuntimeError) as error:
