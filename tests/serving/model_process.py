@@ -16,6 +16,7 @@ import httpx
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120
+LOG_SECONDS = 10
 
 
 class ModelProcess:
@@ -61,9 +62,14 @@ class ModelProcess:
         """Return the log."""
         return self.log.read_text(errors="replace")
 
-    def access(self) -> list[dict[str, Any]]:
-        """Return the access log's entries."""
-        return [json.loads(line) for line in self.text().splitlines() if line.startswith("{")]
+    def access(self, count: int) -> list[dict[str, Any]]:
+        """Return the access log's entries, once there are so many: a request's is written just after its answer."""
+        deadline = time.monotonic() + LOG_SECONDS
+        while True:
+            found = [json.loads(line) for line in self.text().splitlines() if line.startswith("{") and line[-1] == "}"]
+            if len(found) >= count or time.monotonic() > deadline:
+                return found
+            time.sleep(0.01)
 
     def kill(self) -> None:
         """End it, whatever it does."""

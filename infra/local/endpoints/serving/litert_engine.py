@@ -33,55 +33,28 @@ MOST_COPIES = 8
 """Each holds its own weights, and one thread that reads requests cannot feed more."""
 
 CALL_PIXELS = 2**22
-"""Of the pictures in one call, which the graph may hold as floats: 50 MB. A larger picture goes alone."""
+"""Of the pictures that all interpreters answer for at once, and hold as floats: 50 MB. A larger one goes alone."""
 
 
 class _Copy:
-    """A model in an interpreter with one thread."""
+    """A model in an interpreter with one thread, which also decodes the pictures that it is given."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, most_pixels: int) -> None:
         # Kept, because the runners point into it.
         self._interpreter = Interpreter(str(path), num_threads=1)
         names = self._interpreter.get_signature_list()
         self.runners = {name: self._interpreter.get_signature_runner(name) for name in names}
-
-    def call(self, signature: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        return dict(self.runners[signature](**inputs))
-
-
-class LiteRtEngine:
-    """A model in as many interpreters as there are processor cores, up to ``MOST_COPIES``.
-
-    The rows of a call are divided among them. That costs next to nothing, where threads inside one interpreter would
-    meet at each layer.
-    """
-
-    def __init__(self, folder: Path, cores: int = 0) -> None:
-        path = folder / MODEL
-        if not path.is_file():
-            raise UnservableArchive(f"{path} is missing, which the engine litert runs: use the engine tensorflow")
-        cores = cores or min(MOST_COPIES, os.cpu_count() or 1)
-        try:
-            self._copies = [_Copy(path) for _ in range(cores)]
-        except (ValueError, RuntimeError) as error:
-            raise UnservableArchive(f"{path} is no model that LiteRT can load: {error}") from error
-        self._others = ThreadPoolExecutor(max(1, cores - 1), "litert")
-        runners = self._copies[0].runners
-        self._pictures = {name: _picture_inputs(runner) for name, runner in runners.items()}
-        self.signatures: Mapping[str, Signature] = {
-            name: _signature(runner, self._pictures[name]) for name, runner in runners.items()
-        }
+        self.pictures = {name: _picture_inputs(runner) for name, runner in self.runners.items()}
+        self._most_pixels = most_pixels
 
     def run(self, signature: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Answer one call; pictures of one size go together. Raises ``BadRequest``."""
-        pictures = self._pictures[signature]
+        """Answer; pictures of one size go together. Raises ``BadRequest``."""
+        pictures = self.pictures[signature]
         if not pictures:
             return self._call(signature, inputs)
         decoded = {name: [decode(each) for each in inputs[name]] for name in pictures}
-        if all(len(column) == 1 for column in decoded.values()):
-            return self._call(signature, {**inputs, **{name: column[0][None] for name, column in decoded.items()}})
         parts, order = [], []
-        for rows in _alike(list(decoded.values())):
+        for rows in _alike(list(decoded.values()), self._most_pixels):
             stacked = {name: np.stack([decoded[name][row] for row in rows]) for name in pictures}
             others = {name: values[rows] for name, values in inputs.items() if name not in pictures}
             parts.append(self._call(signature, {**others, **stacked}))
@@ -94,15 +67,43 @@ class LiteRtEngine:
         return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
 
     def _call(self, signature: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        parts = self._shares(signature, inputs)
-        others = [
-            self._others.submit(copy.call, signature, part)
-            for copy, part in zip(self._copies[1:], parts[1:], strict=False)
-        ]
         try:
-            answers = [self._copies[0].call(signature, parts[0]), *(other.result() for other in others)]
+            return dict(self.runners[signature](**inputs))
         except (ValueError, RuntimeError) as error:
             raise BadRequest(str(error)) from error
+
+
+class LiteRtEngine:
+    """A model in as many interpreters as there are processor cores, up to ``MOST_COPIES``.
+
+    The rows of a call are divided among them, to be decoded and answered. That costs next to nothing, where threads
+    inside one interpreter would meet at each layer.
+    """
+
+    def __init__(self, folder: Path, cores: int = 0) -> None:
+        path = folder / MODEL
+        if not path.is_file():
+            raise UnservableArchive(f"{path} is missing, which the engine litert runs: use the engine tensorflow")
+        cores = cores or min(MOST_COPIES, os.cpu_count() or 1)
+        try:
+            self._copies = [_Copy(path, CALL_PIXELS // cores) for _ in range(cores)]
+        except (ValueError, RuntimeError) as error:
+            raise UnservableArchive(f"{path} is no model that LiteRT can load: {error}") from error
+        self._others = ThreadPoolExecutor(max(1, cores - 1), "litert")
+        first = self._copies[0]
+        self.signatures: Mapping[str, Signature] = {
+            name: _signature(runner, first.pictures[name]) for name, runner in first.runners.items()
+        }
+
+    def run(self, signature: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Answer one call. Raises ``BadRequest``."""
+        first, *shares = self._shares(signature, inputs)
+        others = [
+            self._others.submit(copy.run, signature, share)
+            for copy, share in zip(self._copies[1:], shares, strict=False)
+        ]
+        try:
+            answers = [self._copies[0].run(signature, first), *(other.result() for other in others)]
         finally:
             # Of an interpreter that is still at work nothing more may be asked.
             wait(others)
@@ -138,13 +139,13 @@ def decode(encoded: bytes) -> Array:
         raise BadRequest(f"a picture ({len(encoded)} bytes) cannot be decoded: {error}") from error
 
 
-def _alike(columns: list[list[Array]]) -> Iterator[list[int]]:
+def _alike(columns: list[list[Array]], most_pixels: int) -> Iterator[list[int]]:
     """Yield the numbers of rows whose pictures have the same sizes, no more together than a call may hold."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for row, pictures in enumerate(zip(*columns, strict=True)):
         groups.setdefault(tuple(picture.shape for picture in pictures), []).append(row)
     for shapes, rows in groups.items():
-        most = max(1, CALL_PIXELS // sum(shape[0] * shape[1] for shape in shapes))
+        most = max(1, most_pixels // sum(shape[0] * shape[1] for shape in shapes))
         for start in range(0, len(rows), most):
             yield rows[start : start + most]
 
