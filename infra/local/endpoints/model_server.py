@@ -43,6 +43,9 @@ class Server:
         # The access log is our own; the name and version of a server are nobody's business.
         config = uvicorn.Config(
             application.asgi,
+            # uvicorn takes a method for the interface before this one.
+            interface="asgi3",
+            proxy_headers=False,
             log_config=None,
             # The last line of a log is taken for the reason of an end; that nothing special happened is none.
             log_level="warning",

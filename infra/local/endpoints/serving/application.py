@@ -37,6 +37,8 @@ BODY_SECONDS = 60
 
 MODEL_NAME = "model"
 
+INVOCATIONS = "/invocations"
+
 MOST_WAITING = 1024
 """Requests that may wait for the model; one more is told to come back later."""
 
@@ -69,10 +71,10 @@ class Application:
         self._version = ""
         self._dead = False
         predict = f"/v1/models/{MODEL_NAME}"
-        self.asgi = Starlette(
+        self._routed = Starlette(
             routes=[
-                # These two are called without Starlette's Request and Response, which would cost more than all else.
-                Route("/invocations", _Endpoint(self._invoke), methods=["POST"]),
+                # These are called without Starlette's Request and Response, which would cost more than all else.
+                Route(INVOCATIONS, _Endpoint(self._invoke), methods=["POST"]),
                 Route(f"{predict}:predict", _Endpoint(self._predict), methods=["POST"]),
                 Route(f"{predict}/versions/{{version:int}}:predict", _Endpoint(self._predict), methods=["POST"]),
                 Route("/ping", self._ping),
@@ -82,6 +84,13 @@ class Application:
             exception_handlers={HTTPException: self._refused},
             lifespan=self._lifespan,
         )
+
+    async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Invocations, nearly all of them, go without Starlette's layers: a tenth of their cost."""
+        if scope["type"] == "http" and scope["path"] == INVOCATIONS and scope["method"] == "POST":
+            await self._invoke(scope, receive, send)
+        else:
+            await self._routed(scope, receive, send)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
