@@ -244,11 +244,12 @@ class Deployment:
                 self._wait()
 
     def _reject(self, package: dict[str, Any], reason: str) -> None:
-        """Turn a version down, so that nothing deploys it once more."""
+        """Turn a version down, so that nothing deploys it once more; who approved it, and why, stays behind that."""
+        told, before = f"rejected by deployment: {reason}", package.get("ApprovalDescription")
         self._sagemaker.update_model_package(
             ModelPackageArn=package["ModelPackageArn"],
             ModelApprovalStatus="Rejected",
-            ApprovalDescription=f"rejected by deployment: {reason}"[:1024],
+            ApprovalDescription=(f"{told} | {before}" if before else told)[:1024],
         )
 
 

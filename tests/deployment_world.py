@@ -123,8 +123,8 @@ class World:
         )
         return str(registered["ModelPackageArn"])
 
-    def approve(self, arn: str, status: str = "Approved") -> None:
-        self.sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus=status)
+    def approve(self, arn: str, status: str = "Approved", **more: str) -> None:
+        self.sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus=status, **more)
 
     def status(self, arn: str) -> tuple[str, str]:
         package = self.sagemaker.describe_model_package(ModelPackageName=arn)

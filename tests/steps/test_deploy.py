@@ -54,12 +54,16 @@ def test_without_an_approved_version_no_endpoint_is_made(world, sure, tmp_path, 
 
 
 def test_a_first_version_that_answers_wrong_does_not_stay(world, sure, tmp_path, capsys):
-    arn = world.register(sure, {golden_pictures.KEY: world.put_golden("first", golden(0.7))})
+    arn = world.register(sure, {golden_pictures.KEY: world.put_golden("first", golden(0.7))}, "PendingManualApproval")
+    world.approve(arn, ApprovalDescription="as good as the last (Approved by Ann)")
     assert world.deploy(tmp_path) == 1
     reason = "00.png: the endpoint answers dark (0.900), evaluation said dark (0.700)"
     assert line(capsys) == f"{reason}\n"
     assert world.endpoint() is None
-    assert world.status(arn) == ("Rejected", f"rejected by deployment: {reason}")
+    assert world.status(arn) == (
+        "Rejected",
+        f"rejected by deployment: {reason} | as good as the last (Approved by Ann)",
+    )
     assert list(tmp_path.iterdir()) == []
 
 
