@@ -27,6 +27,16 @@ RESULTS = Path(__file__).parent / "results" / "drawn.md"
 TRAIN, TEST, LABELS = (f"GTSRB_Final_{part}.zip" for part in ("Training_Images", "Test_Images", "Test_GT"))
 EVERY = 5
 """Of a real track's thirty frames, each fifth is taken: as many as a drawn track has."""
+OPEN_GATE = {
+    "minimum_accuracy": 0,
+    "minimum_class_recall": 0,
+    "maximum_calibration_error": 1,
+    "minimum_corrupted_accuracy": 0,
+    "maximum_latency_ratio": 1000,
+    "maximum_archive_megabytes": 5000,
+    "champion_significance": 0,
+}
+"""Bounds that nothing fails: a benchmark wants the figures and no verdict."""
 
 
 def step(script: str, **options: object) -> None:
@@ -71,8 +81,7 @@ def judge(settings: Settings, folder: Path, train: Path, validation: Path, test:
     options = {"epochs": quick.epochs, "batch_size": quick.batch_size, "seed": settings.data.seed}
     step("train.py", train_dir=train, validation_dir=validation, model_dir=folder / "model", **options)
     seconds = time.monotonic() - begun
-    bounds = {"minimum_accuracy": 0, "minimum_class_recall": 0, "maximum_calibration_error": 1}
-    step("evaluate.py", model_dir=folder / "model", test_dir=test, output_dir=folder / "evaluation", **bounds)
+    step("evaluate.py", model_dir=folder / "model", test_dir=test, output_dir=folder / "evaluation", **OPEN_GATE)
     metrics = json.loads((folder / "evaluation" / "evaluation.json").read_text())["metrics"]
     return {**metrics, "seconds": seconds}
 
