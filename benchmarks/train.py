@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         [
             "# The training loop, measured",
             f"Written by `make bench-train`; {arguments.rounds} rounds of {arguments.seconds:.0f} s.",
-            report.machine(load),
+            report.machine(load, ("tensorflow-cpu", "keras"), ("torch",)),
             EXPLANATION,
             _table(outcomes),
         ]

@@ -7,6 +7,7 @@ import pytest
 from deployment_world import PICTURES, ROLE, World, golden, line, reach
 
 import deploy
+from pipeline.approvals import EARLIER
 from trafficsigns.hosting import golden as golden_pictures
 
 pytestmark = pytest.mark.integration
@@ -62,7 +63,7 @@ def test_a_first_version_that_answers_wrong_does_not_stay(world, sure, tmp_path,
     assert world.endpoint() is None
     assert world.status(arn) == (
         "Rejected",
-        f"rejected by deployment: {reason} | as good as the last (Approved by Ann)",
+        f"rejected by deployment: {reason}{EARLIER}as good as the last (Approved by Ann)",
     )
     assert list(tmp_path.iterdir()) == []
 

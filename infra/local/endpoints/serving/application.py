@@ -73,8 +73,9 @@ class Application:
         predict = f"/v1/models/{MODEL_NAME}"
         self._routed = Starlette(
             routes=[
-                # These are called without Starlette's Request and Response, which would cost more than all else.
+                # For the other methods, which are refused: a POST does not come this way.
                 Route(INVOCATIONS, _Endpoint(self._invoke), methods=["POST"]),
+                # Called without Starlette's Request and Response, which would cost more than all else.
                 Route(f"{predict}:predict", _Endpoint(self._predict), methods=["POST"]),
                 Route(f"{predict}/versions/{{version:int}}:predict", _Endpoint(self._predict), methods=["POST"]),
                 Route("/ping", self._ping),
@@ -86,7 +87,7 @@ class Application:
         )
 
     async def asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request. Invocations, nearly all of them, go without Starlette's layers: a tenth of their cost."""
+        """Answer one request. Invocations, nearly all of them, go past Starlette's layers to save their cost."""
         if scope["type"] == "http" and scope["path"] == INVOCATIONS and scope["method"] == "POST":
             await self._invoke(scope, receive, send)
         else:
