@@ -1,7 +1,8 @@
 """Trains presets on GTSRB, looks at the test set once for each run, and writes the table: ``make bench-presets``.
 
 Runs that were measured are kept, with their archives, in a folder of their own, so that a long list can be worked off
-in pieces. Each entry of ``results/presets.json`` is one look at the official test set.
+in pieces; a training that is interrupted goes on after its last epoch. Each entry of ``results/presets.json`` is one
+look at the official test set.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -40,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[7, 8, 9])
     arguments = parser.parse_args(argv)
     work: Path = arguments.work
+    # Whoever ends this early finds the epochs that are done when it is started again, and their minutes with them.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if not (work / "shards").exists():
         _script("preprocess", "--input-dir", str(arguments.archive.resolve()), "--output-dir", str(work / "shards"))
     done = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
@@ -84,10 +88,8 @@ def means(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _measure(work: Path, preset: str, seed: int) -> dict[str, Any]:
     model, minutes = work / f"{preset}-{seed}", work / f"{preset}-{seed}.minutes"
-    if not minutes.exists():
-        folders = [f"--{split}-dir={work / 'shards' / split}" for split in ("train", "validation")]
-        spent = _script("train", *folders, f"--model-dir={model}", f"--preset={preset}", f"--seed={seed}")
-        minutes.write_text(str(spent / 120))
+    if not (model / "1").exists():
+        _train(work, preset, seed, minutes)
     told = work / f"{preset}-{seed}-evaluation"
     bounds = [f"--{name.replace('_', '-')}={bound}" for name, bound in OPEN_GATE.items()]
     folders = [f"--model-dir={model}", f"--test-dir={work / 'shards' / 'test'}", f"--output-dir={told}"]
@@ -113,17 +115,31 @@ def _measure(work: Path, preset: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _script(name: str, *options: str) -> float:
-    return _run([str(ROOT / "steps" / f"{name}.py"), *options])
+def _train(work: Path, preset: str, seed: int, minutes: Path) -> None:
+    """Train, or go on with what was interrupted; add what this took to the minutes that it took before."""
+    folders = [f"--{split}-dir={work / 'shards' / split}" for split in ("train", "validation")]
+    places = [f"--model-dir={work / f'{preset}-{seed}'}", f"--checkpoint-dir={work / 'checkpoints'}"]
+    before = _children_seconds()
+    try:
+        _script("train", *folders, *places, f"--preset={preset}", f"--seed={seed}")
+    finally:
+        spent = (_children_seconds() - before) / 120
+        minutes.write_text(str(spent + (float(minutes.read_text()) if minutes.exists() else 0.0)))
 
 
-def _run(command: Sequence[str]) -> float:
-    """Run a script and return the processor seconds that it took."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def _script(name: str, *options: str) -> None:
+    _run([str(ROOT / "steps" / f"{name}.py"), *options])
+
+
+def _run(command: Sequence[str]) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "steps")}
     subprocess.run([sys.executable, *command], env=environment, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _children_seconds() -> float:
+    """Return the processor seconds of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":
