@@ -24,7 +24,7 @@ from PIL import Image
 
 from benchmarks import report, servers
 from benchmarks.contestants import ROOT, BenchmarkError
-from benchmarks.servers import FASTAPI, LIMIT, OURS, Running, Server
+from benchmarks.servers import A_WORKER_A_CORE, FASTAPI, LIMIT, OURS, Running, Server
 
 RESULTS = Path(__file__).parent / "results" / "serve.md"
 
@@ -194,16 +194,19 @@ def _targets(done: dict[str, Comparison]) -> str:
     rows = []
     for network, comparison in done.items():
         packaged = comparison.next_packaged("litert", 16)
+        several = OURS + A_WORKER_A_CORE
         wanted = [
-            ("litert", LIMIT, 0.9, "the limit"),
-            ("litert", packaged or "", 2.0, f"the next packaged server ({packaged})"),
-            ("tensorflow", FASTAPI, 2.0, "FastAPI, unbatched"),
+            ("litert", OURS, LIMIT, 0.9, "one process against the limit"),
+            ("litert", several, LIMIT + A_WORKER_A_CORE, 0.9, "a worker a core against the limit with as many"),
+            ("litert", OURS, packaged or "", 2.0, f"one process against the next packaged server ({packaged})"),
+            ("litert", several, packaged or "", 2.0, f"a worker a core against the next packaged server ({packaged})"),
+            ("tensorflow", OURS, FASTAPI, 2.0, "one process against FastAPI, unbatched"),
         ]
-        for engine, other, target, text in wanted:
-            rate = comparison.ratio("rate", OURS, other, engine, 16)
-            cpu = comparison.ratio("cpu", other, OURS, engine, 16)
+        for engine, ours, other, target, text in wanted:
+            rate = comparison.ratio("rate", ours, other, engine, 16)
+            cpu = comparison.ratio("cpu", other, ours, engine, 16)
             told = ["not measured" if value is None else f"{value:.2f}" for value in (rate, cpu)]
-            rows.append((network, f"`{engine}` against {text}", f"{target:g}", *told))
+            rows.append((network, f"`{engine}`, {text}", f"{target:g}", *told))
     head = ("network", "at 16 connections", "target", "requests/s", "work per processor second")
     return "## Targets\n\n" + report.table(head, rows)
 
@@ -278,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the report and write it beside the code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serve", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often everybody is asked (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long each time (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long each time (default: %(default)s)")
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1 or arguments.seconds <= 0:
         parser.error("--rounds must be 1 or more, --seconds above 0")

@@ -42,6 +42,8 @@ class Server:
     """The request: the picture itself, or one of the JSON forms of ``forms``."""
     packaged: bool = False
     """Whether it calls itself a model server."""
+    workers: int = 1
+    """Its processes, which divide the cores among their engines."""
 
     @property
     def missing(self) -> str | None:
@@ -56,6 +58,8 @@ class Server:
 
 
 OURS, LIMIT, FASTAPI = "model server", "bare ASGI", "FastAPI"
+A_WORKER_A_CORE = ", a worker a core"
+CORES = os.cpu_count() or 1
 
 
 def servers() -> list[Server]:
@@ -71,9 +75,21 @@ def servers() -> list[Server]:
             Server(FASTAPI, engine, (*uvicorn, "serve_fastapi:app"), "the same with FastAPI, unbatched", "fastapi"),
         )
     ]
+    # With a single core they would be the servers above once more.
+    several = [
+        Server(OURS + A_WORKER_A_CORE, "litert", ours, "the same in several processes", workers=CORES),
+        Server(
+            LIMIT + A_WORKER_A_CORE,
+            "litert",
+            (*uvicorn, "--workers", str(CORES), "serve_bare:app"),
+            "the same in several processes",
+            workers=CORES,
+        ),
+    ]
     bentoml = ("-m", "bentoml", "serve", "serve_bentoml:Signs", "--host", "127.0.0.1", "--port", "{port}")
     return [
         *both,
+        *(several if CORES > 1 else ()),
         *(
             Server(
                 name,
@@ -87,7 +103,7 @@ def servers() -> list[Server]:
             )
             for name, workers, between in (
                 ("LitServe", 1, "its defaults, one worker process"),
-                ("LitServe, a worker a core", os.cpu_count() or 1, "its defaults but for the workers"),
+                ("LitServe" + A_WORKER_A_CORE, CORES, "its defaults but for the workers"),
             )
         ),
         Server("BentoML", "litert", bentoml, "its defaults, one worker process", "bentoml", packaged=True),
@@ -225,6 +241,7 @@ def _environment(server: Server, archive: Path, home: Path) -> dict[str, str]:
         "BENTOML_DO_NOT_TRACK": "true",
         "BENCH_ARCHIVE": str(archive),
         "SAGEMAKER_EMBEDDED_ENGINE": server.engine,
+        "SAGEMAKER_GUNICORN_WORKERS": str(server.workers),
     }
 
 

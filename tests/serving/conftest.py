@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -56,3 +57,18 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., ModelProcess]]:
     yield start
     for process in started:
         process.kill()
+
+
+@pytest.fixture
+def with_handler(signs_archive: Path, tmp_path: Path) -> Callable[[str | None], Path]:
+    """Makes the archive anew with another handler, or with none."""
+
+    def make(code: str | None) -> Path:
+        folder = tmp_path / "other"
+        shutil.copytree(signs_archive / "1", folder / "1")
+        if code is not None:
+            (folder / "code").mkdir()
+            (folder / "code" / "inference.py").write_text(code)
+        return folder
+
+    return make

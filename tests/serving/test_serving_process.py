@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import random
-import shutil
 import signal
 import socket
 import threading
@@ -29,21 +28,6 @@ LITE = {"SAGEMAKER_EMBEDDED_ENGINE": "litert"}
 STOP_SECONDS = 30
 
 Serve = Callable[..., ModelProcess]
-
-
-@pytest.fixture
-def with_handler(signs_archive: Path, tmp_path: Path) -> Callable[[str | None], Path]:
-    """Makes the archive anew with another handler, or with none."""
-
-    def make(code: str | None) -> Path:
-        folder = tmp_path / "other"
-        shutil.copytree(signs_archive / "1", folder / "1")
-        if code is not None:
-            (folder / "code").mkdir()
-            (folder / "code" / "inference.py").write_text(code)
-        return folder
-
-    return make
 
 
 def number(answer: httpx.Response) -> int:

@@ -1,12 +1,13 @@
-"""Serves one model archive over HTTP, as SageMaker's TensorFlow image does: one process, one port, one model.
+"""Serves one model archive over HTTP, as SageMaker's TensorFlow image does: one port, one model.
 
 The image runs nginx, gunicorn and TensorFlow Serving; the handler lies under gunicorn, which talks to TensorFlow
 Serving over REST. Here one process does all of it: the same handler file, and TensorFlow Serving's REST rules,
-re-implemented over the same SavedModel. Source: TensorFlow Serving, "RESTful API"; README of
-sagemaker-tensorflow-serving-container.
+re-implemented over the same SavedModel. SAGEMAKER_GUNICORN_WORKERS asks for several such processes. Source: TensorFlow
+Serving, "RESTful API"; README of sagemaker-tensorflow-serving-container.
 
 Exit codes: 0 after SIGTERM or SIGINT, when what was accepted is answered; 1 if the archive cannot be served; 70 if the
-model's thread died (a handler that calls sys.exit, for example). Another signal's number says what killed it.
+model's thread died (a handler that calls sys.exit, for example) or one of several processes was killed. Another
+signal's number says what killed it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from pathlib import Path
 
 import uvicorn
 
+from infra.local.endpoints.serving import workers
 from infra.local.endpoints.serving.application import Application, Settings
 from infra.local.endpoints.serving.engines import UnservableArchive
+from infra.local.endpoints.serving.workers import Readiness, Workers
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +39,10 @@ GRACE_SECONDS = 60
 class Server:
     """The web server around one application, and how it ended."""
 
-    def __init__(self, archive: Path, listener: socket.socket) -> None:
+    def __init__(self, archive: Path, listener: socket.socket, readiness: Readiness) -> None:
         self._listener = listener
         settings = Settings(archive, listener.getsockname()[1], _most_rows())
-        application = Application(settings, sys.stdout.buffer, self._ended)
+        application = Application(settings, readiness, sys.stdout.buffer, self._ended)
         # The access log is our own; the name and version of a server are nobody's business.
         config = uvicorn.Config(
             application.asgi,
@@ -58,8 +61,15 @@ class Server:
 
     def run(self) -> int:
         """Serve until told to stop, and return the exit code."""
+        # uvicorn has handlers of its own while it serves, and raises the signal once more afterwards: then these are
+        # back, without which it would end the process a second time.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop())
         self._server.run(sockets=[self._listener])
         return self._code
+
+    def _stop(self) -> None:
+        self._server.should_exit = True
 
     def _ended(self, error: BaseException) -> None:
         if isinstance(error, UnservableArchive):
@@ -68,7 +78,7 @@ class Server:
         else:
             logger.critical("the model's thread died", exc_info=error)
             self._code = DIED
-        self._server.should_exit = True
+        self._stop()
 
 
 def _most_rows() -> int:
@@ -83,12 +93,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="model_server", description=__doc__)
     parser.add_argument("--model-dir", type=Path, required=True, help="the unpacked model archive")
     parser.add_argument("--socket", type=int, required=True, help="file descriptor of a listening socket")
+    own = parser.add_argument_group("for one of several processes, which the first of them starts")
+    own.add_argument("--worker", type=int, help="its number")
+    own.add_argument("--ready", type=int, default=-1, help="file descriptor of where each tells that it is ready")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # uvicorn raises the signal once more when it has stopped; without this it would end the process a second time.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    return Server(arguments.model_dir, socket.socket(fileno=arguments.socket)).run()
+    try:
+        count = workers.count(os.environ)
+    except UnservableArchive as error:
+        logger.error("%s", error)
+        return UNSERVABLE
+    if arguments.worker is not None:
+        workers.end_with_parent()
+    elif count > 1:
+        command = [sys.executable, "-m", "infra.local.endpoints.model_server", "--model-dir", str(arguments.model_dir)]
+        return Workers([*command, "--socket", str(arguments.socket)], count, arguments.socket).run(DIED)
+    readiness = Readiness(arguments.ready, arguments.worker or 0)
+    return Server(arguments.model_dir, socket.socket(fileno=arguments.socket), readiness).run()
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
-from embedded_cloud import HANDLER, Cloud, archive, definition, variant
+from embedded_cloud import HANDLER, Cloud, archive, definition, variant, wait_until
 
 from infra.local.control import RunningServer
 
@@ -38,7 +39,7 @@ def test_the_life_of_an_endpoint(cloud: Cloud, embedded: RunningServer, model: P
     assert invoke(cloud, name, "21") == "42.0"
     model_errors(cloud, name)
 
-    process = serving_process(embedded.state)
+    (process,) = serving_processes(embedded.state)
     # No interpreter starts in such a place: the cheapest container that dies.
     broken = cloud.deployable("broken", archive(model), PYTHONHOME="/nowhere")
     cloud.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=broken)
@@ -66,11 +67,10 @@ def model_errors(cloud: Cloud, name: str) -> None:
     assert refusal.value.response["OriginalStatusCode"] == 500
 
 
-def serving_process(state: Path) -> int:
-    """Find the only model server of a state folder by its command line."""
+def serving_processes(state: Path) -> set[int]:
+    """Find the model servers of a state folder by their command lines."""
     listing = subprocess.run(["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    (found,) = (line for line in listing.splitlines() if "model_server" in line and str(state) in line)
-    return int(found.split()[0])
+    return {int(line.split()[0]) for line in listing.splitlines() if "model_server" in line and str(state) in line}
 
 
 def test_traffic_is_shared_by_weight_and_a_caller_may_choose(cloud: Cloud, model: Path) -> None:
@@ -92,6 +92,34 @@ def test_traffic_is_shared_by_weight_and_a_caller_may_choose(cloud: Cloud, model
     with pytest.raises(ClientError, match="Variant red not found"):
         asked(TargetVariant="red")
     cloud.sagemaker.delete_endpoint(EndpointName=name)
+
+
+def test_a_model_in_two_processes_serves_again_after_one_was_killed(
+    cloud: Cloud, embedded: RunningServer, model: Path
+) -> None:
+    name = f"endpoint-{secrets.token_hex(4)}"
+    config = cloud.deployable("two", archive(model, code__inference=HANDLER), SAGEMAKER_GUNICORN_WORKERS="2")
+    cloud.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+    assert cloud.settled(name)["EndpointStatus"] == "InService"
+    assert invoke(cloud, name, "21") == "42.0"
+    before = serving_processes(embedded.state)
+    assert len(before) == 3, "two, and the one that started them"
+    os.kill(max(before), signal.SIGKILL)
+    wait_until(
+        lambda: serving_processes(embedded.state), lambda found: len(found) == 3 and not found & before, seconds=60
+    )
+    assert wait_until(lambda: answer(cloud, name, "4"), bool, seconds=60) == "8.0"
+    cloud.sagemaker.delete_endpoint(EndpointName=name)
+    wait_until(lambda: serving_processes(embedded.state), lambda found: not found)
+
+
+def answer(cloud: Cloud, name: str, body: str) -> str:
+    """Return an endpoint's answer, or nothing while it has none."""
+    try:
+        return invoke(cloud, name, body)
+    except ClientError as error:
+        assert error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500, error
+        return ""
 
 
 def test_endpoints_are_steps_too(cloud: Cloud, model: Path) -> None:

@@ -41,7 +41,7 @@ def run(test: Callable[[Worker, Any], Awaitable[None]], **limits: int) -> Sleepe
 
     async def main() -> None:
         worker = Worker(lambda: (Handler(), engine), limits.get("most_rows", 64), limits.get("most_waiting", 100))
-        worker.run(asyncio.get_running_loop(), ended.append)
+        worker.run(asyncio.get_running_loop(), lambda: None, ended.append)
         while not worker.ready:
             await asyncio.sleep(0.001)
 

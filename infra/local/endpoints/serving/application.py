@@ -25,6 +25,7 @@ from infra.local.endpoints.serving import engines, handlers, warmup
 from infra.local.endpoints.serving.batching import Call, Worker
 from infra.local.endpoints.serving.handlers import JSON, Answer, Context, Handler
 from infra.local.endpoints.serving.telemetry import AccessLog, Metrics, Served
+from infra.local.endpoints.serving.workers import Readiness
 
 BODY_LIMIT = 6_291_456
 """Bytes of a request, SageMaker's limit for real-time endpoints."""
@@ -59,10 +60,12 @@ class Settings:
 
 
 class Application:
-    """One model and its handler as an ASGI application."""
+    """One model and its handler as an ASGI application, in one process or in one of several."""
 
-    def __init__(self, settings: Settings, log: IO[bytes], ended: Callable[[BaseException], None]) -> None:
-        self.settings, self._ended = settings, ended
+    def __init__(
+        self, settings: Settings, readiness: Readiness, log: IO[bytes], ended: Callable[[BaseException], None]
+    ) -> None:
+        self.settings, self._readiness, self._ended = settings, readiness, ended
         self.metrics, self._log = Metrics(), AccessLog(log)
         self._worker = Worker(self._load, settings.most_rows, MOST_WAITING)
         self._worker.observe = self._observe
@@ -95,7 +98,7 @@ class Application:
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        self._worker.run(asyncio.get_running_loop(), self._over)
+        self._worker.run(asyncio.get_running_loop(), self._began, self._over)
         yield
         self._log.flush()
 
@@ -106,11 +109,14 @@ class Application:
         engine = engines.open_engine(folder)
         warmup.warm_up(engine, folder)
         self._version = folder.name
-        self.metrics.ready.set(1)
         # Hundreds of thousands of objects that stay: without this the collector would walk over them again and again.
         gc.collect()
         gc.freeze()
         return self._handler, engine
+
+    def _began(self) -> None:
+        self.metrics.ready.set(1)
+        self._readiness.tell()
 
     def _over(self, error: BaseException) -> None:
         self._dead = True
@@ -124,7 +130,8 @@ class Application:
     # What clients ask
 
     async def _ping(self, _: Request) -> Response:
-        if self._worker.ready:
+        # Whoever hears that it is ready may be sent to any of the processes next.
+        if self._worker.ready and self._readiness.all:
             return Response()
         return Response(status_code=500 if self._dead else 503)
 

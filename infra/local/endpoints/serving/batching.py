@@ -143,9 +143,15 @@ class Worker:
         self.observe: Callable[[list[Call]], None] = lambda _: None
         """Told of every set of calls that the engine was given at once."""
 
-    def run(self, loop: asyncio.AbstractEventLoop, ended: Callable[[BaseException], None]) -> None:
-        """Start to load; ``ended`` is told, in the loop, if the model cannot be loaded or kills its thread."""
+    def run(
+        self, loop: asyncio.AbstractEventLoop, began: Callable[[], None], ended: Callable[[BaseException], None]
+    ) -> None:
+        """Start to load.
+
+        In the loop ``began`` is told when the model can be asked, ``ended`` if it cannot be loaded or kills its thread.
+        """
         self._loop, self._ended = loop, ended
+        self._began = began
         threading.Thread(target=self._run, name="model", daemon=True).start()
 
     @property
@@ -195,6 +201,7 @@ class Worker:
         try:
             self._handler, self._engine = self._start()
             self.ready = True
+            self._loop.call_soon_threadsafe(self._began)
             while True:
                 self._work(self._queue.get())
                 self._loop.call_soon_threadsafe(self._done)

@@ -19,6 +19,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, SignatureRunner
 from PIL import Image
 
+from infra.local.endpoints.serving import workers
 from infra.local.endpoints.serving.engines import Array, BadRequest, Signature, Spec, UnservableArchive
 
 MODEL = Path("assets.extra") / "model.tflite"
@@ -74,7 +75,7 @@ class _Copy:
 
 
 class LiteRtEngine:
-    """A model in as many interpreters as there are processor cores, up to ``MOST_COPIES``.
+    """A model in as many interpreters as this process has of the processor's cores, up to ``MOST_COPIES``.
 
     The rows of a call are divided among them, to be decoded and answered. That costs next to nothing, where threads
     inside one interpreter would meet at each layer.
@@ -84,7 +85,7 @@ class LiteRtEngine:
         path = folder / MODEL
         if not path.is_file():
             raise UnservableArchive(f"{path} is missing, which the engine litert runs: use the engine tensorflow")
-        cores = cores or min(MOST_COPIES, os.cpu_count() or 1)
+        cores = cores or min(MOST_COPIES, max(1, (os.cpu_count() or 1) // workers.count(os.environ)))
         try:
             self._copies = [_Copy(path, CALL_PIXELS // cores) for _ in range(cores)]
         except (ValueError, RuntimeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import IO
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64)
@@ -35,7 +37,7 @@ class Served:
 
 
 class Metrics:
-    """Counters and histograms of one server."""
+    """Counters and histograms of one server, of all its processes where it has several."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -46,7 +48,7 @@ class Metrics:
         self._queue = self._histogram("model_queue_seconds", "How long requests waited for the model.", SECONDS)
         self._engine = self._histogram("model_engine_seconds", "Calls of the engine.", SECONDS)
         self._batch = self._histogram("model_batch_requests", "Requests in one call of the engine.", ROWS)
-        self.ready = Gauge("model_ready", "1 once the model is warm.", registry=self.registry)
+        self.ready = Gauge("model_ready", "1 once the model is warm.", registry=self.registry, multiprocess_mode="min")
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, text, buckets=buckets, registry=self.registry)
@@ -69,7 +71,11 @@ class Metrics:
 
     def page(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
 
 
 class AccessLog:
