@@ -8,12 +8,19 @@ from typing import Any
 
 import pytest
 from embedded_cloud import Cloud
+from stack_parts import Deployer
 
 
 @pytest.fixture
 def cloud(client: Callable[[str], Any], bucket: str) -> Cloud:
     """The session's server, with a bucket of the test's own."""
     return Cloud(client, bucket)
+
+
+@pytest.fixture
+def stack(cloud: Cloud) -> Deployer:
+    """A stack of the test's own."""
+    return Deployer(cloud)
 
 
 @pytest.fixture(scope="session")
