@@ -75,6 +75,7 @@ LOOPS: Sequence[Loop] = (
         for workers in (0, 2)
     ),
     _ours("ours, LeNet-5, one batch again and again", "lenet5", 32, 400, "ours", one_batch=True),
+    Loop("the convolutions of a LeNet-5 step and nothing else", "loop_convolutions.py", _SMALL, "ours"),
     _ours("ours, preset standard", "standard", 128, 20, augmentation=True),
     _ours(
         "ours, preset standard, one batch again and again", "standard", 128, 20, "ours, preset standard", one_batch=True
