@@ -29,7 +29,7 @@ from benchmarks.servers import A_WORKER_A_CORE, FASTAPI, LIMIT, OURS, Running, S
 RESULTS = Path(__file__).parent / "results" / "serve.md"
 
 NETWORKS = {
-    "multiscale": "the network that this project trains, one million parameters: the engine is most of the work",
+    "multiscale": "the network that this project trains, 832 thousand parameters: the engine is most of the work",
     "lenet5": "LeNet-5, 65 thousand parameters: what lies around the engine shows",
 }
 CONNECTIONS = (1, 16)
