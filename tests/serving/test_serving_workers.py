@@ -108,6 +108,9 @@ def test_sigterm_ends_all_when_what_they_accepted_is_answered(
         ]
         time.sleep(0.5)
         server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{server.client.base_url}/ping")
         assert {int(each.result().text) for each in asked} <= pids
     assert server.process.wait(STOP_SECONDS) == 0
     assert all(map(gone, pids))

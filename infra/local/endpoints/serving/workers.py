@@ -53,6 +53,7 @@ class Readiness:
 class Workers:
     """The processes, and the program that waits for the first of them to end: then all end, and it tells why.
 
+    ``listener`` is the file descriptor of the socket that they take over.
     A dead worker is not replaced here. Whoever started the server sees its end, as that of a server of one process.
     """
 
@@ -71,6 +72,8 @@ class Workers:
                 )
                 for number in range(workers)
             ]
+        # Only theirs are left: when they stop to take connections, clients are to be refused and not to wait.
+        os.close(listener)
 
     def run(self, killed: int) -> int:
         """Wait until all have ended; return the exit code of the first that did, or ``killed`` if a signal ended it."""
