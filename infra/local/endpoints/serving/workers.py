@@ -53,8 +53,8 @@ class Readiness:
 class Workers:
     """The processes, and the program that waits for the first of them to end: then all end, and it tells why.
 
-    ``listener`` is the file descriptor of the socket that they take over.
-    A dead worker is not replaced here. Whoever started the server sees its end, as that of a server of one process.
+    ``listener`` is the file descriptor of the socket that they take over. A dead worker is not replaced here: whoever
+    started the server sees its end, as that of a server of one process.
     """
 
     def __init__(self, command: Sequence[str], workers: int, listener: int) -> None:
