@@ -93,7 +93,6 @@ def train(arguments: argparse.Namespace) -> None:
         precision=arguments.precision,
     )
     export.require(HANDLER)  # before an hour of training, not after it
-    machines.use_threads(PRESETS[arguments.preset].threads)
     team = machines.assemble(machines.read(os.environ))
     names = dataset.read_names(arguments.train_dir / "labels.json")
     training_images = dataset.load(arguments.train_dir, len(names))

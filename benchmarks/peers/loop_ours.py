@@ -7,7 +7,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from trafficsigns import dataset, machines, trainer
+from trafficsigns import dataset, trainer
 from trafficsigns.classes import CLASS_NAMES
 from trafficsigns.presets import PRESETS, Disturbances
 
@@ -18,7 +18,6 @@ def main() -> None:
     with np.load(request["data"]) as stored:
         images = dataset.Images(stored["pixels"], stored["labels"])
     preset, size, steps = PRESETS[request["preset"]], request["batch"], request["chunk"]
-    machines.use_threads(preset.threads)
     disturbances = (preset.disturbances or Disturbances()) if request["augmentation"] else None
     plan = dataset.Plan(size, 1000, 1, disturbances)
     batches = dataset.stream(images, CLASS_NAMES, plan)

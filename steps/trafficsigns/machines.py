@@ -96,11 +96,6 @@ def assemble(job: Job) -> Team:
     return alone()
 
 
-def use_threads(count: int) -> None:
-    """Have so many threads share each operation; 0 leaves that to TensorFlow, which must have done nothing yet."""
-    tf.config.threading.set_intra_op_parallelism_threads(count)
-
-
 def check_batch(batch_size: int, replicas: int) -> None:
     """Raise ``StepError`` unless a batch can be shared equally."""
     if batch_size % replicas:

@@ -50,8 +50,6 @@ class Preset:
     disturbances: Disturbances = Disturbances()
     balance: float = 0.0
     """How far rare classes are repeated, from 0, not at all, to 1, until all are equally common."""
-    threads: int = 0
-    """Processor threads that share an operation; 0: as many as there are cores."""
 
 
 _STREET = Disturbances(shade=0.3, haze=0.5, erase=0.2)
@@ -61,7 +59,6 @@ PRESETS: dict[str, Preset] = {
     "fast": Preset(_STANDARD, epochs=5),
     "standard": Preset(_STANDARD, epochs=16, disturbances=_STREET, balance=0.5),
     "best": Preset(_STANDARD, epochs=60, disturbances=_STREET, balance=0.5),
-    # So small that to share an operation costs a second thread more than it spares the first.
-    "lenet5": Preset(None, epochs=24, threads=1),
+    "lenet5": Preset(None, epochs=24),
 }
 """From a first look to the best; ``lenet5`` is the network that this project began with."""
