@@ -76,7 +76,7 @@ class Metrics:
         if workers.METRICS_VARIABLE not in os.environ:
             return generate_latest(self.registry)
         together = CollectorRegistry()
-        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # only this class has no types there
         return generate_latest(together)
 
 

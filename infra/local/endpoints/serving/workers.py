@@ -54,7 +54,8 @@ class Workers:
     """The processes, and the program that waits for the first of them to end: then all end, and it tells why.
 
     ``listener`` is the file descriptor of the socket that they take over. A dead worker is not replaced here: whoever
-    started the server sees its end, as that of a server of one process.
+    started the server sees its end, as that of a server of one process. (uvicorn's own supervisor would start it anew,
+    for ever where the archive cannot be served, and tells no exit code.)
     """
 
     def __init__(self, command: Sequence[str], workers: int, listener: int) -> None:
