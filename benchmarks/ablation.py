@@ -34,6 +34,8 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "without shade": {"disturbances.shade": 0.0},
     "without haze": {"disturbances.haze": 0.0},
     "without erasing": {"disturbances.erase": 0.0},
+    "with motion": {"disturbances.motion": 0.2},
+    "with wider exposure": {"disturbances.exposure": 0.8},
     "without label smoothing": {"label_smoothing": 0.0},
     "without dropout": {"network.dropout": 0.0},
     "without all three": {"disturbances.shade": 0.0, "disturbances.haze": 0.0, "disturbances.erase": 0.0},

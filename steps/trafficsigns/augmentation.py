@@ -46,7 +46,7 @@ _SCALE = 0.2
 _SHEAR = 0.2
 _PERSPECTIVE = 0.2  # change of scale from one edge to the other
 _GAIN = 0.15  # of each colour on its own: white balance; a common gain would be undone by the network's normalisation
-_GAMMA = 0.3  # in the exponent of 2
+_INSTANTS = 5  # at which a moving picture is looked at
 _ERASED = (4.0, 16.0)  # pixels of a missing rectangle's sides, smallest and largest
 _NOISE = 0.1  # of the image's own standard deviation: a night image survives less noise than one at noon
 
@@ -104,12 +104,14 @@ def augment(
     ``[classes]``; returns images and labels of the same shapes and dtypes. Labels change only where a sign was
     mirrored into its counterpart.
     """
-    for_mirror, for_warp, for_blur, for_light, for_noise, for_shade, for_haze, for_erasing = dice.split(8)
+    for_mirror, for_warp, for_blur, for_light, for_noise, for_shade, for_haze, for_erasing, for_motion = dice.split(9)
     images, labels = mirror(images, labels, for_mirror, mirrors)
     values = tf.cast(images, tf.float32) / 255.0
     values = warp(values, for_warp)
     values = blur(values, for_blur)
-    values = relight(values, for_light)
+    if disturbances.motion:
+        values = smear(values, for_motion, disturbances.motion)
+    values = relight(values, for_light, disturbances.exposure)
     if disturbances.shade:
         values = shade(values, for_shade, disturbances.shade)
     if disturbances.haze:
@@ -135,10 +137,15 @@ def warp(values: tf.Tensor, dice: Dice) -> tf.Tensor:
     """
     size = tf.shape(values)
     matrices = tf.reshape(_projections(tf.cast(size[1], tf.float32), dice), (-1, 9))
+    return _fetch(values, matrices[:, :8] / matrices[:, 8:], size[1:3])
+
+
+def _fetch(values: tf.Tensor, maps: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    # maps [n, 8]: the first eight entries of what leads from a place in the result to where its colour is fetched.
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=values,
-        transforms=matrices[:, :8] / matrices[:, 8:],
-        output_shape=size[1:3],
+        transforms=maps,
+        output_shape=size,
         fill_value=0.0,
         interpolation="BILINEAR",
         fill_mode="NEAREST",
@@ -172,10 +179,28 @@ def blur(values: tf.Tensor, dice: Dice) -> tf.Tensor:
     return values + share * (tf.nn.avg_pool2d(values, 3, 1, "SAME") - values)
 
 
-def relight(values: tf.Tensor, dice: Dice) -> tf.Tensor:
-    """Change brightness, contrast (as a power of the value) and white balance of each image."""
+def smear(values: tf.Tensor, dice: Dice, longest: float) -> tf.Tensor:
+    """Let each image move along a line while it is taken, by up to ``longest`` of its side, mostly less.
+
+    Takes and returns float32 ``[n, height, width, 3]``; what enters from outside repeats the edge.
+    """
+    size = tf.shape(values)
+    draw = dice.uniform(2)
+    length, angle = longest * tf.cast(size[1], tf.float32) * draw[:, 0] ** 2, 2.0 * math.pi * draw[:, 1]
+    right, down = length * tf.cos(angle), length * tf.sin(angle)
+    zero, one = tf.zeros_like(right), tf.ones_like(right)
+
+    def at(moment: float) -> tf.Tensor:
+        moved = tf.stack([one, zero, moment * right, zero, one, moment * down, zero, zero], axis=1)
+        return _fetch(values, moved, size[1:3])
+
+    return tf.add_n([at(instant / (_INSTANTS - 1) - 0.5) for instant in range(_INSTANTS)]) / _INSTANTS
+
+
+def relight(values: tf.Tensor, dice: Dice, exposure: float) -> tf.Tensor:
+    """Change the white balance of each image and its brightness, as a power of up to ``2 ** exposure``."""
     draw = dice.uniform(1, 1, 4, low=-1.0, high=1.0)
-    return (1.0 + _GAIN * draw[..., :3]) * values ** (2.0 ** (_GAMMA * draw[..., 3:]))
+    return (1.0 + _GAIN * draw[..., :3]) * values ** (2.0 ** (exposure * draw[..., 3:]))
 
 
 def add_noise(values: tf.Tensor, dice: Dice) -> tf.Tensor:

@@ -33,6 +33,10 @@ class Disturbances:
     """Largest share of a picture that vanishes in grey."""
     erase: float = 0.0
     """Share of pictures with a rectangle missing."""
+    motion: float = 0.0
+    """Longest path of a picture while the shutter was open, as a share of its side."""
+    exposure: float = 0.3
+    """How far light misses the middle: values are raised to a power between 2 to minus this and 2 to this."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from trafficsigns.augmentation import Dice
 from trafficsigns.classes import CLASS_NAMES
 from trafficsigns.presets import Disturbances
 
-ALL = Disturbances(shade=0.5, haze=0.5, erase=0.5)
+ALL = Disturbances(shade=0.5, haze=0.5, erase=0.5, motion=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,28 @@ def test_each_part_of_the_warp_has_an_effect(images, monkeypatch, amplitude):
     assert np.abs(augmentation.warp(values, dice(3, 4)) - values).mean() > 0.1
     monkeypatch.setattr(augmentation, amplitude, 0.0)
     np.testing.assert_allclose(augmentation.warp(values, dice(3, 4)), values, atol=1e-3)
+
+
+def test_motion_smears_a_spot_along_a_line_and_keeps_its_light():
+    spot = np.zeros((64, 33, 33, 3), np.float32)
+    spot[:, 16, 16] = 1.0
+    smeared = augmentation.smear(tf.constant(spot), dice(5, 6), 0.3).numpy()[..., 0]
+    np.testing.assert_allclose(smeared.sum(axis=(1, 2)), 1.0, rtol=1e-4)
+    places = np.stack(np.meshgrid(np.arange(33) - 16, np.arange(33) - 16, indexing="ij"), axis=-1).reshape(-1, 2)
+    spread = np.einsum("nk,ki,kj->nij", smeared.reshape(64, -1), places, places)
+    across, along = np.sqrt(np.maximum(np.linalg.eigvalsh(spread), 0)).T
+    assert across.max() < 0.6, "no wider than a pixel and its interpolation"
+    assert along.max() > 2.5, "the longest path is a third of the side"
+    assert 0.5 < along.mean() < 2.0, "mostly less"
+    slopes = np.linalg.eigh(spread)[1][along > 1.0][:, :, 1]
+    assert {tuple(np.sign(slope * np.sign(slope[0])).astype(int)) for slope in slopes} == {(1, 1), (1, -1)}
+
+
+def test_light_misses_the_middle_as_far_as_asked():
+    grey = tf.fill((64, 4, 4, 3), 0.5)
+    for exposure in (0.3, 0.8):
+        powers = np.log(augmentation.relight(grey, dice(5, 6), exposure).numpy().mean(axis=(1, 2, 3))) / np.log(0.5)
+        assert 0.6 * exposure < np.abs(np.log2(powers)).max() < exposure + 0.3
 
 
 def test_shade_makes_one_side_lighter_and_the_middle_stays():
