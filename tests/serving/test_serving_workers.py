@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from model_process import ModelProcess
+from processes import alive, await_end
 from prometheus_client.parser import text_string_to_metric_families
 from signs_drawn import NAMES, drawn, encoded
 
@@ -60,14 +61,6 @@ def until_refused(server: ModelProcess) -> None:
             # It was in the queue of a socket that closed.
             pass
         time.sleep(0.05)
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended, or is dead and waits to be buried."""
-    try:
-        return ") Z " in Path("/proc", str(pid), "stat").read_text()
-    except OSError:
-        return True
 
 
 def test_it_is_ready_when_all_of_them_are(with_handler: Callable, serve: Serve, tmp_path: Path) -> None:
@@ -126,7 +119,7 @@ def test_sigterm_ends_all_when_what_they_accepted_is_answered(
         assert not any(each.done() for each in asked), "who comes meanwhile is refused at once, and does not wait"
         assert {int(each.result().text) for each in asked} <= pids
     assert server.process.wait(STOP_SECONDS) == 0
-    assert all(map(gone, pids))
+    assert not any(map(alive, pids))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +142,7 @@ def test_all_end_with_one_of_them(
         assert "exit" in act or "kill" in act
     assert server.process.wait(STOP_SECONDS) == code
     assert reason in server.text()
-    assert all(map(gone, pids))
+    assert not any(map(alive, pids))
 
 
 def test_no_process_outlives_the_one_that_started_it(with_handler: Callable, serve: Serve, tmp_path: Path) -> None:
@@ -157,10 +150,7 @@ def test_no_process_outlives_the_one_that_started_it(with_handler: Callable, ser
     pids = processes(server)
     assert len(pids) == 2
     os.kill(server.process.pid, signal.SIGKILL)
-    deadline = time.monotonic() + STOP_SECONDS
-    while not all(map(gone, pids)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert all(map(gone, pids))
+    await_end(*pids, seconds=STOP_SECONDS)
 
 
 def test_an_archive_that_cannot_be_served_ends_all_with_the_reason(with_handler: Callable, serve: Serve) -> None:

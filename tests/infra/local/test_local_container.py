@@ -3,13 +3,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from embedded_cloud import wait_until
+from processes import await_end
 
 from infra.local.jobs.container import (
     SWITCH,
@@ -111,14 +111,14 @@ def test_what_a_script_leaves_in_the_background_ends_with_it(container: Containe
     logs = Logs()
     # The reader of the log waits for the pipe's last holder, so a background process that lived on would be noticed.
     assert container.run(["bash", "-c", "sleep 100 & echo $!"], {}, log(logs), 30) == 0
-    assert gone(int(logs.events[0]["message"]))
+    await_end(int(logs.events[0]["message"]))
 
 
 def test_too_long_is_an_error_and_ends_everything(container: Container) -> None:
     logs = Logs()
     with pytest.raises(TimeoutError):
         container.run(["bash", "-c", "echo $$; sleep 100"], {}, log(logs), 0.3)
-    assert gone(int(logs.events[0]["message"]))
+    await_end(int(logs.events[0]["message"]))
 
 
 def test_a_script_that_ignores_sigterm_is_killed_after_its_grace(container: Container) -> None:
@@ -238,7 +238,7 @@ def test_a_process_in_a_namespace_dies_with_this_program(tmp_path: Path) -> None
     pid = int(wait_until(lambda: pid_file.exists() and pid_file.read_text(), bool))
     program.kill()
     program.wait()
-    assert gone(pid)
+    await_end(pid)
 
 
 def test_the_tail_is_the_end_of_the_log() -> None:
@@ -246,14 +246,3 @@ def test_the_tail_is_the_end_of_the_log() -> None:
     for number in range(200):
         lines.write(str(number))
     assert lines.tail(2) == "198\n199"
-
-
-def gone(pid: int) -> bool:
-    """Whether a process is dead or dies within moments: a signal does not wait for its effect."""
-    state = Path(f"/proc/{pid}/stat")
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
-            return True
-        time.sleep(0.01)
-    return False

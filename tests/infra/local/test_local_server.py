@@ -15,6 +15,7 @@ from typing import Any
 import boto3
 import pytest
 from embedded_cloud import step, wait_until
+from processes import alive
 
 from infra.local import control
 from infra.local.control import RunningServer, ServerError
@@ -116,20 +117,12 @@ def start_job(server: RunningServer, folder: Path) -> int:
     return int(wait_until(lambda: (folder / "pid").exists() and (folder / "pid").read_text(), bool))
 
 
-def running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-
-
 def test_stopping_the_server_ends_its_jobs_first(own: RunningServer, tmp_path: Path) -> None:
     assert control.find(own.state) == own
     assert own.region == "eu-west-1"
     pid = start_job(own, tmp_path)
     assert control.stop(own.state)
-    assert not running(pid)
+    assert not alive(pid)
     assert control.find(own.state) is None
     assert not control.stop(own.state)
     assert "Traceback" not in (own.state / "server.log").read_text()
@@ -141,7 +134,7 @@ def test_a_killed_server_takes_its_jobs_along_and_is_not_found(own: RunningServe
     wait_until(lambda: control.find(own.state), lambda found: found is None)
     again = control.start(own.state, port=0, region="eu-west-1")
     assert again.pid != own.pid
-    assert not running(pid), "a job of the killed server is still there"
+    assert not alive(pid), "a job of the killed server is still there"
     described = client(again, "sagemaker").describe_processing_job(ProcessingJobName="job")
     assert described["ProcessingJobStatus"] == "Failed"
     assert "ended while this job ran" in described["FailureReason"]

@@ -1,0 +1,24 @@
+"""How tests ask about processes, their own and those of what they test."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and waits to be buried does not."""
+    try:
+        stat = Path("/proc", str(pid), "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    # The name before the state is in parentheses and may hold any character, parentheses too.
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def await_end(*pids: int, seconds: float = 10) -> None:
+    """Fail unless these processes have ended within moments: a signal does not wait for its effect."""
+    deadline = time.monotonic() + seconds
+    while living := [pid for pid in pids if alive(pid)]:
+        assert time.monotonic() < deadline, f"still alive after {seconds} s: {living}"
+        time.sleep(0.01)
