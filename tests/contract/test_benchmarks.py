@@ -1,9 +1,60 @@
 """What the benchmarks ask of the step scripts, which nobody runs often enough to notice that it no longer exists."""
 
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.contestants import ROOT
 from benchmarks.drawn import OPEN_GATE
 from trafficsigns.gate import CRITERIA
+
+MEASURE = """
+import sys
+from pathlib import Path
+from benchmarks import presets
+presets.RESULTS = Path(sys.argv.pop(1))
+sys.exit(presets.main())
+"""
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Path:
+    """A folder with few drawn signs in the official layout."""
+    options = [
+        "--tracks-per-class=3",
+        "--frames-per-track=4",
+        "--test-per-class=1",
+        f"--output-dir={tmp_path / 'drawn'}",
+    ]
+    subprocess.run([sys.executable, "steps/synthesize.py", *options], cwd=ROOT, check=True)
+    return tmp_path / "drawn"
 
 
 def test_the_open_gate_has_a_bound_for_each_criterion_that_no_model_misses():
     bounds = {f"--{name.replace('_', '-')}": bound for name, bound in OPEN_GATE.items()}
     assert bounds == {each.option: 0 if each.comparison == "at_least" else each.highest for each in CRITERIA}
+
+
+def test_a_preset_whose_measurement_is_interrupted_goes_on_and_adds_up_its_minutes(drawn: Path, tmp_path: Path):
+    results, work = tmp_path / "presets.json", tmp_path / "work"
+    options = [f"--archive={drawn}", f"--work={work}", "--presets=lenet5", "--seeds=7"]
+    command = [sys.executable, "-c", MEASURE, str(results), *options]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as first:
+        next(line for line in first.stdout if line.startswith("epoch 2/24 "))
+        first.send_signal(signal.SIGTERM)
+        told = first.stdout.read()
+    assert first.returncode == 1
+    assert "epoch 24/24 " not in told
+    assert not results.exists()
+    before = float((work / "lenet5-7.minutes").read_text())
+    assert before > 0
+
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "of an interrupted run" in again
+    (row,) = json.loads(results.read_text())
+    assert (row["preset"], row["seed"], row["epochs"]) == ("lenet5", 7, 24)
+    assert row["minutes"] > before
