@@ -45,7 +45,6 @@ _SHIFT = 0.12  # of the side
 _SCALE = 0.2
 _SHEAR = 0.2
 _PERSPECTIVE = 0.2  # change of scale from one edge to the other
-_GAIN = 0.15  # of each colour on its own: white balance; a common gain would be undone by the network's normalisation
 _INSTANTS = 5  # at which a moving picture is looked at
 _ERASED = (4.0, 16.0)  # pixels of a missing rectangle's sides, smallest and largest
 _NOISE = 0.1  # of the image's own standard deviation: a night image survives less noise than one at noon
@@ -104,14 +103,18 @@ def augment(
     ``[classes]``; returns images and labels of the same shapes and dtypes. Labels change only where a sign was
     mirrored into its counterpart.
     """
-    for_mirror, for_warp, for_blur, for_light, for_noise, for_shade, for_haze, for_erasing, for_motion = dice.split(9)
+    for_mirror, for_warp, for_blur, for_light, for_noise, for_shade, for_haze, for_erasing, for_motion, for_exposure = (
+        dice.split(10)
+    )
     images, labels = mirror(images, labels, for_mirror, mirrors)
     values = tf.cast(images, tf.float32) / 255.0
     values = warp(values, for_warp)
     values = blur(values, for_blur)
     if disturbances.motion:
         values = smear(values, for_motion, disturbances.motion)
-    values = relight(values, for_light, disturbances.exposure)
+    values = relight(values, for_light, disturbances.cast, disturbances.gamma)
+    if disturbances.exposure:
+        values = expose(values, for_exposure, disturbances.exposure)
     if disturbances.shade:
         values = shade(values, for_shade, disturbances.shade)
     if disturbances.haze:
@@ -197,10 +200,19 @@ def smear(values: tf.Tensor, dice: Dice, longest: float) -> tf.Tensor:
     return tf.add_n([at(instant / (_INSTANTS - 1) - 0.5) for instant in range(_INSTANTS)]) / _INSTANTS
 
 
-def relight(values: tf.Tensor, dice: Dice, exposure: float) -> tf.Tensor:
-    """Change the white balance of each image and its brightness, as a power of up to ``2 ** exposure``."""
+def relight(values: tf.Tensor, dice: Dice, cast: float, gamma: float) -> tf.Tensor:
+    """Change each image's white balance by up to ``cast``, and its tones by a power of up to ``2 ** gamma``."""
     draw = dice.uniform(1, 1, 4, low=-1.0, high=1.0)
-    return (1.0 + _GAIN * draw[..., :3]) * values ** (2.0 ** (exposure * draw[..., 3:]))
+    return (1.0 + cast * draw[..., :3]) * values ** (2.0 ** (gamma * draw[..., 3:]))
+
+
+def expose(values: tf.Tensor, dice: Dice, stops: float) -> tf.Tensor:
+    """Let too much or too little light in, by up to so many stops; white has no lighter.
+
+    That light is more or less everywhere is undone by the network's normalisation. That the red of a sign becomes
+    orange and then white, or that of its 256 values 60 are left, is not.
+    """
+    return tf.minimum(values * 2.0 ** dice.uniform(1, 1, 1, low=-stops, high=stops), 1.0)
 
 
 def add_noise(values: tf.Tensor, dice: Dice) -> tf.Tensor:

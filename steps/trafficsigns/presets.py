@@ -35,8 +35,12 @@ class Disturbances:
     """Share of pictures with a rectangle missing."""
     motion: float = 0.0
     """Longest path of a picture while the shutter was open, as a share of its side."""
-    exposure: float = 0.3
-    """How far light misses the middle: values are raised to a power between 2 to minus this and 2 to this."""
+    gamma: float = 0.3
+    """How far tones move: values are raised to a power between 2 to minus this and 2 to this."""
+    cast: float = 0.15
+    """How much of each colour comes or goes at most: white balance."""
+    exposure: float = 0.0
+    """How many times light is doubled or halved at most; what is lighter than white then is white."""
 
 
 @dataclass(frozen=True)
