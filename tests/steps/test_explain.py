@@ -15,11 +15,11 @@ from trafficsigns.presets import PRESETS
 NAMES = [f"sign {index}" for index in range(7)]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
+@pytest.fixture(scope="module", params=["standard", "best"])
+def model(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     (folder / "handler.py").write_text("# a handler\n")
-    network = lenet.build(PRESETS["standard"], len(NAMES))
+    network = lenet.build(PRESETS[request.param], len(NAMES))
     record = {"classes": NAMES}
     export.write_archive(export.Classifier(network, NAMES, 1.0), record, folder / "handler.py", folder)
     return folder, network

@@ -13,10 +13,11 @@ NAMES = [f"sign {index}" for index in range(7)]
 TEMPERATURE = 1.7
 
 
-@pytest.fixture(scope="module")
-def network():
+@pytest.fixture(scope="module", params=["standard", "best"])
+def network(request):
+    """One network, and a committee of them."""
     keras.utils.set_random_seed(3)
-    return lenet.build(PRESETS["standard"], len(NAMES))
+    return lenet.build(PRESETS[request.param], len(NAMES))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,3 @@
-from dataclasses import replace
 
 import keras
 import numpy as np
@@ -27,7 +26,7 @@ def test_multiscale_joins_every_scale():
     assert len(network.get_layer("scales").input) == len(PRESETS["standard"].network.blocks)
 
 
-@pytest.mark.parametrize("preset", ["standard", "lenet5"])
+@pytest.mark.parametrize("preset", ["standard", "best", "lenet5"])
 def test_bytes_and_floats_of_the_same_values_give_the_same_logits(preset):
     images = np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     network = lenet.build(PRESETS[preset], 7)
@@ -38,7 +37,7 @@ def test_bytes_and_floats_of_the_same_values_give_the_same_logits(preset):
     assert logits.sum(axis=1) != pytest.approx(1.0), "these are logits, not probabilities"
 
 
-@pytest.mark.parametrize("preset", ["standard", "lenet5"])
+@pytest.mark.parametrize("preset", ["standard", "best", "lenet5"])
 def test_every_trainable_weight_gets_a_gradient(preset):
     network = lenet.build(PRESETS[preset], 5)
     images = tf.random.stateless_uniform((8, 32, 32, 3), (1, 2), 0, 255)
@@ -95,8 +94,7 @@ def test_straightening_by_nothing_changes_nothing_and_by_half_a_side_shifts():
 
 
 def test_a_committee_answers_with_the_mean_of_its_columns():
-    shape = replace(PRESETS["standard"].network, columns=("both", "colour", "contrast"))
-    network = lenet.multiscale(shape, 5)
+    network = lenet.build(PRESETS["best"], 5)
     images = tf.random.stateless_uniform((2, 32, 32, 3), (1, 2), 0, 255)
     voices = lenet.voices(network)(images)
     assert len(voices) == 3
