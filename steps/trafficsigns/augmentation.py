@@ -45,7 +45,8 @@ _SHIFT = 0.12  # of the side
 _SCALE = 0.2
 _SHEAR = 0.2
 _PERSPECTIVE = 0.2  # change of scale from one edge to the other
-_INSTANTS = 5  # at which a moving picture is looked at
+_GAIN = 0.15  # of each colour on its own: white balance; a common gain would be undone by the network's normalisation
+_GAMMA = 0.3  # in the exponent of 2
 _ERASED = (4.0, 16.0)  # pixels of a missing rectangle's sides, smallest and largest
 _NOISE = 0.1  # of the image's own standard deviation: a night image survives less noise than one at noon
 
@@ -103,18 +104,12 @@ def augment(
     ``[classes]``; returns images and labels of the same shapes and dtypes. Labels change only where a sign was
     mirrored into its counterpart.
     """
-    for_mirror, for_warp, for_blur, for_light, for_noise, for_shade, for_haze, for_erasing, for_motion, for_exposure = (
-        dice.split(10)
-    )
+    for_mirror, for_warp, for_blur, for_light, for_noise, for_shade, for_haze, for_erasing = dice.split(8)
     images, labels = mirror(images, labels, for_mirror, mirrors)
     values = tf.cast(images, tf.float32) / 255.0
     values = warp(values, for_warp)
     values = blur(values, for_blur)
-    if disturbances.motion:
-        values = smear(values, for_motion, disturbances.motion)
-    values = relight(values, for_light, disturbances.cast, disturbances.gamma)
-    if disturbances.exposure:
-        values = expose(values, for_exposure, disturbances.exposure)
+    values = relight(values, for_light)
     if disturbances.shade:
         values = shade(values, for_shade, disturbances.shade)
     if disturbances.haze:
@@ -140,15 +135,10 @@ def warp(values: tf.Tensor, dice: Dice) -> tf.Tensor:
     """
     size = tf.shape(values)
     matrices = tf.reshape(_projections(tf.cast(size[1], tf.float32), dice), (-1, 9))
-    return _fetch(values, matrices[:, :8] / matrices[:, 8:], size[1:3])
-
-
-def _fetch(values: tf.Tensor, maps: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    # maps [n, 8]: the first eight entries of what leads from a place in the result to where its colour is fetched.
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=values,
-        transforms=maps,
-        output_shape=size,
+        transforms=matrices[:, :8] / matrices[:, 8:],
+        output_shape=size[1:3],
         fill_value=0.0,
         interpolation="BILINEAR",
         fill_mode="NEAREST",
@@ -182,37 +172,10 @@ def blur(values: tf.Tensor, dice: Dice) -> tf.Tensor:
     return values + share * (tf.nn.avg_pool2d(values, 3, 1, "SAME") - values)
 
 
-def smear(values: tf.Tensor, dice: Dice, longest: float) -> tf.Tensor:
-    """Let each image move along a line while it is taken, by up to ``longest`` of its side, mostly less.
-
-    Takes and returns float32 ``[n, height, width, 3]``; what enters from outside repeats the edge.
-    """
-    size = tf.shape(values)
-    draw = dice.uniform(2)
-    length, angle = longest * tf.cast(size[1], tf.float32) * draw[:, 0] ** 2, 2.0 * math.pi * draw[:, 1]
-    right, down = length * tf.cos(angle), length * tf.sin(angle)
-    zero, one = tf.zeros_like(right), tf.ones_like(right)
-
-    def at(moment: float) -> tf.Tensor:
-        moved = tf.stack([one, zero, moment * right, zero, one, moment * down, zero, zero], axis=1)
-        return _fetch(values, moved, size[1:3])
-
-    return tf.add_n([at(instant / (_INSTANTS - 1) - 0.5) for instant in range(_INSTANTS)]) / _INSTANTS
-
-
-def relight(values: tf.Tensor, dice: Dice, cast: float, gamma: float) -> tf.Tensor:
-    """Change each image's white balance by up to ``cast``, and its tones by a power of up to ``2 ** gamma``."""
+def relight(values: tf.Tensor, dice: Dice) -> tf.Tensor:
+    """Change brightness, contrast (as a power of the value) and white balance of each image."""
     draw = dice.uniform(1, 1, 4, low=-1.0, high=1.0)
-    return (1.0 + cast * draw[..., :3]) * values ** (2.0 ** (gamma * draw[..., 3:]))
-
-
-def expose(values: tf.Tensor, dice: Dice, stops: float) -> tf.Tensor:
-    """Let too much or too little light in, by up to so many stops; white has no lighter.
-
-    That light is more or less everywhere is undone by the network's normalisation. That the red of a sign becomes
-    orange and then white, or that of its 256 values 60 are left, is not.
-    """
-    return tf.minimum(values * 2.0 ** dice.uniform(1, 1, 1, low=-stops, high=stops), 1.0)
+    return (1.0 + _GAIN * draw[..., :3]) * values ** (2.0 ** (_GAMMA * draw[..., 3:]))
 
 
 def add_noise(values: tf.Tensor, dice: Dice) -> tf.Tensor:

@@ -33,14 +33,6 @@ class Disturbances:
     """Largest share of a picture that vanishes in grey."""
     erase: float = 0.0
     """Share of pictures with a rectangle missing."""
-    motion: float = 0.0
-    """Longest path of a picture while the shutter was open, as a share of its side."""
-    gamma: float = 0.3
-    """How far tones move: values are raised to a power between 2 to minus this and 2 to this."""
-    cast: float = 0.15
-    """How much of each colour comes or goes at most: white balance."""
-    exposure: float = 0.0
-    """How many times light is doubled or halved at most; what is lighter than white then is white."""
 
 
 @dataclass(frozen=True)
