@@ -59,7 +59,7 @@ _COMMITTEE = Multiscale(blocks=((24, 5), (48, 5), (80, 3), (80, 3)), hidden=48, 
 PRESETS: dict[str, Preset] = {
     "fast": Preset(_STANDARD, epochs=5),
     "standard": Preset(_STANDARD, epochs=16, disturbances=_STREET, balance=0.5),
-    "best": Preset(_COMMITTEE, epochs=24, disturbances=_STREET, balance=0.5),
+    "best": Preset(_COMMITTEE, epochs=16, disturbances=_STREET, balance=0.5),
     "lenet5": Preset(None, epochs=24),
 }
 """From a first look to the best; ``lenet5`` is the network that this project began with."""
