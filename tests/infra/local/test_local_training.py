@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from embedded_cloud import CLUSTER, ROLE, Cloud, bash, wait_until
-from test_local_container import gone
+from processes import await_end
 from test_local_jobs import TWO, channel, client, clients, embedded, members  # noqa: F401  # two are fixtures
 
 from infra.local import control
@@ -258,7 +258,7 @@ def test_training_goes_on_from_its_checkpoint_after_the_servers_death(tmp_path: 
         cloud = Cloud(clients(server), "bucket")
         described = cloud.sagemaker.describe_training_job(TrainingJobName=name)
         assert (described["TrainingJobStatus"], described["FailureReason"]) == ("Failed", LOST)
-        assert gone(int((tmp_path / "pid").read_text()))
+        await_end(int((tmp_path / "pid").read_text()))
         again = cloud.train(script, **checkpoints)
         assert members(cloud.get(again["ModelArtifacts"]["S3ModelArtifacts"])) == {"half": "1\n"}
     finally:
