@@ -51,11 +51,6 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
         "network.blocks": [[24, 5], [48, 5], [80, 3], [80, 3]],
         "network.hidden": 48,
     },
-    "committee of five": {
-        "network.columns": ["both", "colour", "contrast", "both", "colour"],
-        "network.blocks": [[20, 5], [40, 5], [64, 3], [64, 3]],
-        "network.hidden": 32,
-    },
     "first kernel 3x3": {"network.blocks": ((32, 3), (64, 5), (128, 3), (128, 3))},
 }
 """What each row changes in the preset ``standard``; ``drawn`` is how many drawn tracks of each class are added."""

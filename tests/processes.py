@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -9,9 +10,14 @@ from pathlib import Path
 def alive(pid: int) -> bool:
     """Whether a process runs; one that is dead and waits to be buried does not."""
     try:
-        stat = Path("/proc", str(pid), "stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
+    try:
+        stat = Path("/proc", str(pid), "stat").read_text()
+    except OSError:
+        # It ended just now; or this system tells nothing of the kind, and the unburied count as alive.
+        return not Path("/proc/self").exists()
     # The name before the state is in parentheses and may hold any character, parentheses too.
     return stat.rpartition(")")[2].split()[0] != "Z"
 
