@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from moto.logs import models as logs
@@ -135,85 +136,103 @@ def _stream(group: Any, name: str) -> Unit:
     return Unit(place, "stream", f"{group.name}{_SEPARATOR}{name}")
 
 
-def _notice(owner: Any, name: str, units: Callable[..., Iterable[Unit]], certainly: bool = True) -> None:
-    """Make a method of moto's note which units it is about, by its arguments, before it does its work."""
-    stock = getattr(owner, name)
+def _keys_of(backend: Any, call: dict[str, Any]) -> list[Unit]:
+    return [_in_bucket("key", call["bucket_name"], call["key_name"], backend)]
+
+
+def _upload_of(backend: Any, call: dict[str, Any]) -> list[Unit]:
+    bucket = call.get("dest_bucket_name") or call["bucket_name"]
+    return [_in_bucket("upload", bucket, call["multipart_id"], backend)]
+
+
+def _bucket_of(backend: Any, call: dict[str, Any]) -> list[Unit]:
+    return [_bucket(call["bucket_name"], backend)]
+
+
+def _whole_bucket_of(backend: Any, call: dict[str, Any]) -> list[Unit]:
+    name = call["bucket_name"]
+    held = backend.get_bucket(name)
+    keys = [_in_bucket("key", name, key, backend) for key in held.keys]
+    return [_bucket(name, backend), *keys, *(_in_bucket("upload", name, each, backend) for each in held.multiparts)]
+
+
+def _new_bucket_of(_: Any, call: dict[str, Any]) -> list[Unit]:
+    place = Place("moto.s3.models", "S3Backend", call["account_id"], get_partition(call["region_name"]))
+    return [Unit(place, "bucket", call["name"])]
+
+
+def _stream_of(group: Any, call: dict[str, Any]) -> list[Unit]:
+    return [_stream(group, call["log_stream_name"])]
+
+
+def _streams_of(backend: Any, call: dict[str, Any]) -> list[Unit]:
+    group = backend.groups.get(call["log_group_name"])
+    return [_stream(group, name) for name in group.streams] if group else []
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """Methods of moto's that change something, and what: the units, by the method's owner and arguments."""
+
+    owner: Any
+    methods: tuple[str, ...]
+    units: Callable[[Any, dict[str, Any]], Iterable[Unit]]
+    certainly: bool = True
+    """Or only if the call at hand is one that changes things: what it asks for may then be what it changes."""
+
+
+_NOTED = (
+    _Noted(s3.S3Backend, ("put_object", "delete_object"), _keys_of),
+    _Noted(s3.S3Backend, ("get_object",), _keys_of, certainly=False),
+    _Noted(
+        s3.S3Backend,
+        ("upload_part", "upload_part_copy", "abort_multipart_upload", "complete_multipart_upload"),
+        _upload_of,
+    ),
+    _Noted(s3.FakeBucket, ("__init__",), _new_bucket_of),
+    _Noted(s3.S3Backend, ("get_bucket",), _bucket_of, certainly=False),
+    _Noted(s3.S3Backend, ("delete_bucket", "delete_table_storage_bucket"), _whole_bucket_of),
+    _Noted(logs.LogGroup, ("create_log_stream", "delete_log_stream", "put_log_events"), _stream_of),
+    _Noted(logs.LogsBackend, ("delete_log_group",), _streams_of),
+)
+
+_CUTS: dict[type, Callable[[Any], dict[str, Any]]] = {
+    s3.FakeBucket: lambda bucket: {**vars(bucket), "keys": s3._VersionedKeyStore(), "multiparts": s3.MultipartDict()},
+    s3.S3Backend: lambda backend: {
+        name: value for name, value in vars(backend).items() if name not in ("buckets", "table_buckets", "tagger")
+    },
+    logs.LogGroup: lambda group: {**vars(group), "streams": {}},
+}
+"""What is left of an object once its units are cut out of it."""
+
+
+def install() -> None:
+    """Make moto's S3 and Logs note what they change, and cut what they hold into units."""
+    for noted in _NOTED:
+        for method in noted.methods:
+            _notice(noted, method)
+    s3.S3Backend.create_multipart_upload = _create_multipart_upload
+    Pickler.cuts.update({**_CUTS, s3.FakeTableStorageBucket: _CUTS[s3.FakeBucket]})
+
+
+def _notice(noted: _Noted, name: str) -> None:
+    """Let a method note its units before it does its work."""
+    stock = getattr(noted.owner, name)
     signature = inspect.signature(stock)
 
     def method(self: Any, *arguments: Any, **options: Any) -> Any:
-        for unit in units(self, signature.bind(self, *arguments, **options).arguments):
-            note(unit, certainly)
+        for unit in noted.units(self, signature.bind(self, *arguments, **options).arguments):
+            note(unit, noted.certainly)
         return stock(self, *arguments, **options)
 
-    setattr(owner, name, method)
-
-
-def _create_multipart_upload(backend: Any, bucket_name: str, *arguments: Any, **options: Any) -> Any:
-    upload = _stock_create_upload(backend, bucket_name, *arguments, **options)
-    note(_in_bucket("upload", bucket_name, upload.id, backend))
-    return upload
+    setattr(noted.owner, name, method)
 
 
 _stock_create_upload = s3.S3Backend.create_multipart_upload
 
 
-def install() -> None:
-    """Make moto's S3 and Logs note what they change, and cut what they hold into units."""
-
-    def key(backend: Any, call: dict[str, Any]) -> list[Unit]:
-        return [_in_bucket("key", call["bucket_name"], call["key_name"], backend)]
-
-    def upload(backend: Any, call: dict[str, Any]) -> list[Unit]:
-        bucket = call.get("dest_bucket_name") or call["bucket_name"]
-        return [_in_bucket("upload", bucket, call["multipart_id"], backend)]
-
-    def bucket(backend: Any, call: dict[str, Any]) -> list[Unit]:
-        return [_bucket(call["bucket_name"], backend)]
-
-    def whole_bucket(backend: Any, call: dict[str, Any]) -> list[Unit]:
-        name = call["bucket_name"]
-        held = backend.get_bucket(name)
-        keys = [_in_bucket("key", name, key, backend) for key in held.keys]
-        return [_bucket(name, backend), *keys, *(_in_bucket("upload", name, each, backend) for each in held.multiparts)]
-
-    for name in ("put_object", "delete_object"):
-        _notice(s3.S3Backend, name, key)
-    for name in ("upload_part", "upload_part_copy", "abort_multipart_upload", "complete_multipart_upload"):
-        _notice(s3.S3Backend, name, upload)
-    for name in ("delete_bucket", "delete_table_storage_bucket"):
-        _notice(s3.S3Backend, name, whole_bucket)
-    # What a call only asks for may be what it changes, if it is one that changes things.
-    _notice(s3.S3Backend, "get_object", key, certainly=False)
-    _notice(s3.S3Backend, "get_bucket", bucket, certainly=False)
-    _notice(
-        s3.FakeBucket,
-        "__init__",
-        lambda _, call: [
-            Unit(
-                Place("moto.s3.models", "S3Backend", call["account_id"], get_partition(call["region_name"])),
-                "bucket",
-                call["name"],
-            )
-        ],
-    )
-    s3.S3Backend.create_multipart_upload = _create_multipart_upload
-    for name in ("create_log_stream", "delete_log_stream", "put_log_events"):
-        _notice(logs.LogGroup, name, lambda group, call: [_stream(group, call["log_stream_name"])])
-    _notice(
-        logs.LogsBackend,
-        "delete_log_group",
-        lambda backend, call: [
-            _stream(group, name)
-            for group in filter(None, [backend.groups.get(call["log_group_name"])])
-            for name in group.streams
-        ],
-    )
-    Pickler.cuts[s3.FakeBucket] = Pickler.cuts[s3.FakeTableStorageBucket] = lambda bucket: {
-        **vars(bucket),
-        "keys": s3._VersionedKeyStore(),
-        "multiparts": s3.MultipartDict(),
-    }
-    Pickler.cuts[logs.LogGroup] = lambda group: {**vars(group), "streams": {}}
-    Pickler.cuts[s3.S3Backend] = lambda backend: {
-        name: value for name, value in vars(backend).items() if name not in ("buckets", "table_buckets", "tagger")
-    }
+def _create_multipart_upload(backend: Any, bucket_name: str, *arguments: Any, **options: Any) -> Any:
+    # What an upload is called is known only afterwards.
+    upload = _stock_create_upload(backend, bucket_name, *arguments, **options)
+    note(_in_bucket("upload", bucket_name, upload.id, backend))
+    return upload
