@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    # By hand, since the descriptions of two formatters are wanted: line breaks, and defaults.
+    # argparse takes one class: this one combines what two do.
     class Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
         """Keeps the description's lines and shows defaults."""
 
@@ -229,7 +229,7 @@ class Deployment:
         return [each.name for each in surroundings.configurations(self._sagemaker, self._target) if each.proven]
 
     def _put_back(self, config: str, before: str | None) -> None:
-        """Let what served ``before`` serve instead of ``config``, or what proved itself last; else nothing serves."""
+        """Let what proved itself last serve instead of ``config``, or what served ``before``; else nothing serves."""
         candidates = [name for name in [*self._proven(), before] if name not in (config, None)]
         old = candidates[0] if candidates else None
         for _ in range(TRIES):

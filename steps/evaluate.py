@@ -59,7 +59,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     bounds = _bounds(arguments)
     data = validation.read(arguments.validation_dir)
 
-    from trafficsigns import archive, attribution, contest, testset
+    from trafficsigns import archive, attribution, testset, trials
 
     test = testset.read(arguments.test_dir)
     with tempfile.TemporaryDirectory(prefix="model-") as scratch:
@@ -69,7 +69,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         answers = model.answer(test.images)
         quality = _measure(answers, test, arguments)
         logger.info("asking it about spoilt pictures, for its time, and the champion about the same test images")
-        trial = contest.try_out(model, answers, test.images, test.labels, arguments.model_dir, arguments.champion_dir)
+        trial = trials.try_out(model, answers, test.images, test.labels, arguments.model_dir, arguments.champion_dir)
         logger.info("asking it about covered pictures")
         explanation = attribution.explain(_probabilities(model), test.images, test.labels)
         digests = {"test split": test.digest(), "weights": model.weights_digest()}

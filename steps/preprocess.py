@@ -34,7 +34,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from trafficsigns import book, crew, failures, grouping, instances, manifest, pictures, splits
+from trafficsigns import crew, failures, grouping, instances, manifest, manifest_writer, pictures, splits
 from trafficsigns.crew import Crew
 from trafficsigns.failures import StepError
 from trafficsigns.instances import Instance
@@ -114,7 +114,9 @@ def preprocess(
         with _replacing(output_dir) as folders:
             _write(job, hands, divided, folders)
             (folders["train"] / "labels.json").write_text(json.dumps(job.archive.class_names, indent=1))
-            book.note(folders[MANIFEST], job.archive.layout, job.archive.class_names, len(listing), strangers)
+            manifest_writer.note(
+                folders[MANIFEST], job.archive.layout, job.archive.class_names, len(listing), strangers
+            )
 
 
 def _check(shares: Shares, workers: int | None) -> None:
@@ -129,7 +131,7 @@ def _check(shares: Shares, workers: int | None) -> None:
 
 def _write(job: Job, hands: Crew, listing: pa.Table, folders: dict[str, Path]) -> None:
     started = time.monotonic()
-    with book.Writer(folders[MANIFEST], job.instance.number) as writer:
+    with manifest_writer.Writer(folders[MANIFEST], job.instance.number) as writer:
         for split in SPLITS:
             members = _share(job, listing.filter(pc.equal(listing["split"], split)), split)
             parts = _looked_at(hands, members, split == "test", writer)
@@ -157,7 +159,7 @@ def _share(job: Job, members: pa.Table, split: str) -> pa.Table:
 
 
 def _looked_at(
-    hands: Crew, members: pa.Table, as_png: bool, writer: book.Writer
+    hands: Crew, members: pa.Table, as_png: bool, writer: manifest_writer.Writer
 ) -> Iterator[tuple[pa.Table, Sequence[pictures.Picture]]]:
     """Have the members looked at, enter them into the manifest, and pass them on; work begins with the call.
 
@@ -169,7 +171,7 @@ def _looked_at(
 
     def entered() -> Iterator[tuple[pa.Table, Sequence[pictures.Picture]]]:
         for number, found in enumerate(looks):
-            rows = book.rows(members.slice(number * crew.CHUNK, crew.CHUNK), found)
+            rows = manifest_writer.rows(members.slice(number * crew.CHUNK, crew.CHUNK), found)
             writer.add(rows)
             yield rows, found
 

@@ -99,8 +99,11 @@ def update(target: Target, alarms: Collection[str]) -> Request:
 
 
 def way_back(target: Target) -> Request:
-    """Return what an UpdateEndpoint request to an earlier configuration says: at once, and without baking."""
-    # Without this an endpoint that has grown would shrink to its first size in the middle of the day.
+    """Return what an UpdateEndpoint request to an earlier configuration says: no bake times, so at once.
+
+    What it does say is true of every update: an endpoint that has grown keeps its size, and does not shrink to its
+    first one in the middle of the day.
+    """
     return {"RetainAllVariantProperties": True} if target.scales else {}
 
 

@@ -81,11 +81,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     guard = parser.add_argument_group("how a version takes over from another")
     guard.add_argument("--traffic", choices=TRAFFIC, default="all-at-once", help="how traffic moves to it")
     guard.add_argument("--step-percentage", type=_percentage, default=50, help="of a canary, or of each linear step")
-    guard.add_argument("--bake-seconds", type=_seconds, default=60, help="after each step, watching the alarms")
+    guard.add_argument("--bake-seconds", type=_whole, default=60, help="after each step, watching the alarms")
     guard.add_argument("--maximum-error-rate", type=_share, default=0.01, help="alarm: share of failed requests")
     guard.add_argument("--maximum-latency-ms", type=float, default=1000.0, help="alarm: mean of the model's latency")
     guard.add_argument("--alarm-topic-arn", default="", help="SNS topic that the alarms tell")
-    guard.add_argument("--keep", type=_seconds, default=3, help="earlier configurations and models that stay")
+    guard.add_argument("--keep", type=_whole, default=3, help="earlier configurations and models that stay")
     capture = parser.add_argument_group("data capture")
     capture.add_argument("--capture-percentage", type=_percentage, default=0, help="of the requests; 0: none")
     capture.add_argument("--capture-uri", default="", help="S3 prefix of what is captured")
@@ -137,7 +137,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _seconds(text: str) -> int:
+def _whole(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
     return int(text)
