@@ -38,7 +38,7 @@ def of(step: str, settings: Settings, cloud: Cloud) -> Protection:
     key = _made(cloud, "KeyArn", '[aws] encryption = "KMS"')[0] if settings.aws.encryption == "KMS" else None
     isolated = network.isolated and step in ISOLATED
     # An image of one's own holds what AWS's lacks.
-    wheels = (isolated or network.own) and not settings.images.training_uri
+    wheels = (isolated or network.own or network.offline) and not settings.images.training_uri
     return Protection(isolated, subnets, groups, key, settings.tags, wheels)
 
 

@@ -63,6 +63,7 @@ class Network:
     own: bool
     subnets: tuple[str, ...]
     security_groups: tuple[str, ...]
+    offline: bool
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
@@ -70,16 +71,13 @@ class Network:
             raise ValueError("subnets and security_groups need each other")
         if self.own and self.subnets:
             raise ValueError("own = true makes a network, and subnets name another one: choose")
+        if self.offline and not self.subnets:
+            raise ValueError("offline = true is said of subnets, and there are none")
 
     @property
     def used(self) -> bool:
         """Whether jobs and the model run in subnets."""
         return self.own or bool(self.subnets)
-
-    @property
-    def offline(self) -> bool:
-        """Whether a job cannot reach a package index, so that what its image lacks must lie in the bucket."""
-        return self.own or self.isolated
 
 
 @dataclass(frozen=True, config=_strict)

@@ -25,7 +25,7 @@ def wheels(
     cloud: CloudOption = CloudName.LOCAL,
     settings_file: SettingsOption = DEFAULT_SETTINGS,
 ) -> None:
-    """Bring what AWS's image lacks into the bucket, for jobs that reach no package index ([network] in the settings).
+    """Bring what AWS's image lacks into the bucket, for jobs that reach no package index (network in the settings).
 
     Wheels are downloaded by hash, as each step's lock says; what is there already is not sent again.
     """
@@ -33,7 +33,7 @@ def wheels(
     place = clouds.connect(cloud, settings)
     wanted = [step for step in STEPS if folders.needed(step) and protection.of(step, settings, place).wheels]
     if not wanted:
-        say("no job needs wheels: neither isolated nor own is true under [network]")
+        say("no job needs wheels: none of isolated, own and offline is true under [network]")
     for step in wanted:
         address = folders.address(step, settings, place)
         kept = (folder or settings.state_dir / "wheels") / step / address.rpartition("/")[2]

@@ -100,6 +100,12 @@ def test_in_a_network_that_is_there_a_package_index_may_be_within_reach(tmp_path
     assert expected == set()
 
 
+def test_in_a_network_that_is_there_without_an_index_every_job_brings_wheels(tmp_path):
+    loaded = changed(tmp_path, subnets='["subnet-1"]', security_groups='["sg-1"]', offline="true")
+    _, expected = jobs(loaded, {})
+    assert sorted(place.split("/")[-2] for place in expected) == ["deploy", "evaluate", "preprocess", "validate"]
+
+
 def test_the_key_is_the_stacks_and_encrypts_volumes_outputs_and_the_endpoint(tmp_path):
     loaded = changed(tmp_path, encryption='"KMS"')
     named, _ = jobs(loaded, {"KeyArn": KEY})
@@ -135,6 +141,7 @@ def test_what_no_stack_has_made_yet_is_asked_for(tmp_path, wish, named):
     [
         ({"subnets": '["subnet-1"]'}, "need each other"),
         ({"own": "true", "subnets": '["subnet-1"]', "security_groups": '["sg-1"]'}, "choose"),
+        ({"offline": "true"}, "there are none"),
         ({"encryption": '"none"'}, "'S3' or 'KMS'"),
     ],
 )
