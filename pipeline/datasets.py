@@ -31,8 +31,7 @@ OFFICIAL_FILES = {
 """The benchmark's final stage: file names and the MD5 sums that its archive publishes."""
 
 NEARBY = ROOT.parent / "shared" / "data" / "gtsrb"
-"""Where the data set lies on the project's own machines."""
-
+"""Beside the repository, where the project's own machines have a copy; its sums are not the published ones."""
 
 OFFICIAL_IMAGES = 51_839
 """39,209 to train on and 12,630 to test on."""

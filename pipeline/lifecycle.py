@@ -44,7 +44,8 @@ def dataset(
 ) -> datasets.Dataset:
     """Bring a data set to S3 and return where it lies.
 
-    ``data`` is ``synthetic``, ``official`` (downloaded), a folder, or an S3 address. Raises ``DatasetError``.
+    ``data`` is ``synthetic``, ``official`` (downloaded, unless it lies nearby), a folder, or an S3 address. Raises
+    ``DatasetError``.
     """
     work = settings.state_dir / "data"
     if data.startswith("s3://"):
@@ -57,6 +58,21 @@ def dataset(
             settings, cloud, nearby if nearby.is_dir() else datasets.official(work / "gtsrb", progress)
         )
     return datasets.upload(settings, cloud, Path(data).expanduser())
+
+
+def suited(settings: Settings, data: str) -> dict[str, str]:
+    """Return the parameters that suit a named data set: the official one's size, a short training on drawn signs."""
+    if data == "official":
+        return {"DeclaredImages": str(datasets.OFFICIAL_IMAGES)}
+    if data != "synthetic":
+        return {}
+    quick = settings.quickstart
+    return {
+        "Preset": quick.preset,
+        "Epochs": str(quick.epochs),
+        "BatchSize": str(quick.batch_size),
+        "MinimumAccuracy": str(quick.minimum_accuracy),
+    }
 
 
 def start(

@@ -13,6 +13,7 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, EndpointConnectionError
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 from infra import stacks
 from pipeline import clouds, datasets, endpoints, executions, parameters, registry, reproduction, settings, wheels
@@ -120,9 +121,12 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def say(text: str) -> None:
-    """Print text for people: never broken into lines here, so that addresses and paths can be copied."""
-    console.print(text, highlight=False, soft_wrap=True)
+def say(*parts: str | tuple[str, str]) -> None:
+    """Print a line for people: texts as they are, [brackets] and all, or pairs of a text and its style.
+
+    It is never broken here, so that addresses and paths can be copied.
+    """
+    console.print(Text.assemble(*parts), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

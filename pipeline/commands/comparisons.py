@@ -76,7 +76,7 @@ def compare(
         if rows:
             console.print(_table(name, rows, both, numbers=False))
     for note in found.notes:
-        say(f"[yellow]note[/]: {escape(note)}")
+        say(("note", "yellow"), f": {note}")
 
 
 def compared(cloud: Cloud, first: Version, second: Version) -> Compared:

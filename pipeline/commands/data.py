@@ -71,7 +71,7 @@ def describe(
     splits = ", ".join(f"{count} {split}" for split, count in said["splits"].items())
     say(f"{said['layout']}: {said['images']} images ({splits}), {said['tracks']} tracks, {_sizes(said['sizes'])}")
     if said["unlisted"]:
-        say(f"[yellow]{said['unlisted']} files are not listed[/]: {escape(', '.join(said['first_unlisted']))}")
+        say((f"{said['unlisted']} files are not listed", "yellow"), f": {', '.join(said['first_unlisted'])}")
     console.print(_classes(said))
     say(f"contact sheet: {place / 'contact-sheet.png'}")
 
@@ -141,8 +141,8 @@ def _shares(settings: Settings) -> dict[str, Any]:
 def _print_findings(found: dict[str, Any], place: Path) -> None:
     for finding in found["findings"]:
         style = "bold red" if finding["severity"] == "critical" else "yellow"
-        say(f"[{style}]{finding['severity']}[/] {escape(finding['rule'])} ({escape(finding['observed'])})")
+        say((finding["severity"], style), f" {finding['rule']} ({finding['observed']})")
         for offender in finding["offenders"]:
-            say(f"    {escape(offender)}")
+            say(f"    {offender}")
     verdict = "meet the expectations" if found["success"] else "do not meet the expectations"
     say(f"{found['images']} images {verdict}; data docs: {place / 'docs' / 'index.html'}")

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from pipeline import approvals, clouds, endpoints, executions, lifecycle, registry
@@ -93,7 +92,7 @@ def watch(
         say(f"{datetime.now():%H:%M:%S}  {state}")
         reason = described.get("FailureReason", "")
     if reason:
-        say(f"[bold red]last failure[/]: {escape(reason)}")
+        say(("last failure", "bold red"), f": {reason}")
         raise typer.Exit(Exit.FAILED)
 
 
@@ -104,7 +103,7 @@ def _watch_version(settings: Settings, place: Cloud, version: int, minutes: floa
         for state in endpoints.until_served(place, settings.endpoint, arn, every, minutes * 60):
             say(f"{datetime.now():%H:%M:%S}  {state}")
     except endpoints.EndpointError as error:
-        say(f"[bold red]version {version} does not serve[/]: {escape(str(error))}")
+        say((f"version {version} does not serve", "bold red"), f": {error}")
         raise typer.Exit(Exit.FAILED) from error
     say(f"endpoint {settings.endpoint} serves version {version}")
 

@@ -157,7 +157,7 @@ def _found(number: int, cloud: CloudName, settings_file: Path) -> tuple[Settings
 def _tell(number: int, status: str, more: list[str]) -> None:
     say(f"version {number} is {status}")
     for line in more:
-        say(escape(line))
+        say(line)
 
 
 @told

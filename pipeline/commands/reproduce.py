@@ -72,8 +72,9 @@ def _conclude(version: int, differing: list[Fact]) -> None:
         return
     names = ", ".join(fact.name for fact in differing)
     say(
-        f"[bold red]version {version} is not reproduced[/], different are: {escape(names)}\n"
-        "docs/model.md, Determinism, says what may be behind it where only weights and metrics differ"
+        (f"version {version} is not reproduced", "bold red"),
+        f", different are: {names}\n"
+        "docs/model.md, Determinism, says what may be behind it where only weights and metrics differ",
     )
 
 

@@ -12,7 +12,6 @@ from shutil import which
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from pipeline import changes, clouds, definitions, endpoints, executions, lifecycle
@@ -36,7 +35,7 @@ from pipeline.commands.common import (
     told,
 )
 from pipeline.commands.views import Downloads, ExecutionView, table, tell_missed
-from pipeline.datasets import OFFICIAL_IMAGES, Dataset
+from pipeline.datasets import NEARBY, Dataset
 from pipeline.executions import ExecutionError, Snapshot
 from pipeline.lifecycle import Outcome
 from pipeline.parameters import ParameterError, check
@@ -80,7 +79,7 @@ def run(
     """
     settings = load(settings_file, profile)
     begun = time.monotonic()
-    parameters = {"ModelApprovalStatus": "Approved", **_presets(settings, data), **_changes(changed)}
+    parameters = {"ModelApprovalStatus": "Approved", **lifecycle.suited(settings, data), **_changes(changed)}
     check(parameters)
     place = clouds.connect(cloud, settings, start=True, port=port)
     say(f"{_where(place)}; bucket {place.bucket}")
@@ -97,27 +96,14 @@ def run(
 
 
 def _dataset(settings: Settings, place: Cloud, data: str) -> Dataset:
+    if data == "official" and NEARBY.is_dir():
+        errors.print(f"the archives in {NEARBY} are taken, unchecked", highlight=False, soft_wrap=True, markup=False)
     with Downloads(console) as downloads:
         return lifecycle.dataset(settings, place, data, downloads)
 
 
 def _where(cloud: Cloud) -> str:
     return f"AWS, {cloud.region}" if cloud.kind == "aws" else "embedded SageMaker on this machine"
-
-
-def _presets(settings: Settings, data: str) -> dict[str, str]:
-    """Return what is known of a named set: how many images, or that it is small and trains shortly to a lower bound."""
-    if data == "official":
-        return {"DeclaredImages": str(OFFICIAL_IMAGES)}
-    if data != "synthetic":
-        return {}
-    quick = settings.quickstart
-    return {
-        "Preset": quick.preset,
-        "Epochs": str(quick.epochs),
-        "BatchSize": str(quick.batch_size),
-        "MinimumAccuracy": str(quick.minimum_accuracy),
-    }
 
 
 def _changes(given: list[str] | None) -> dict[str, str]:
@@ -134,15 +120,16 @@ def _print_outcome(outcome: Outcome, seconds: float) -> None:
     if outcome.metrics:
         metrics = outcome.metrics
         say(
-            f"\ntest accuracy [bold]{metrics['accuracy']:.2%}[/] "
-            f"(95 % interval {metrics['accuracy_lower']:.2%} to {metrics['accuracy_upper']:.2%}, "
+            "\ntest accuracy ",
+            (f"{metrics['accuracy']:.2%}", "bold"),
+            f" (95 % interval {metrics['accuracy_lower']:.2%} to {metrics['accuracy_upper']:.2%}, "
             f"{metrics['images']:.0f} pictures), worst class recall {metrics['worst_class_recall']:.2%}, "
-            f"calibration error {metrics['expected_calibration_error']:.4f}"
+            f"calibration error {metrics['expected_calibration_error']:.4f}",
         )
     if outcome.samples:
         console.print(_samples(outcome))
     if outcome.snapshot.status != "Succeeded":
-        say(f"[bold red]{outcome.snapshot.status}[/]: {escape(outcome.snapshot.reason)}")
+        say((outcome.snapshot.status, "bold red"), f": {outcome.snapshot.reason}")
     if outcome.report is not None:
         say(f"report: {outcome.report}")
     if outcome.samples:
@@ -277,7 +264,9 @@ def start(
     if only:
         arn = lifecycle.start_only(settings, place, only, source, _changes(changed), version)
     else:
-        arn = lifecycle.start(settings, place, _dataset(settings, place, str(data)), _changes(changed), version)
+        named = str(data)
+        parameters = {**lifecycle.suited(settings, named), **_changes(changed)}
+        arn = lifecycle.start(settings, place, _dataset(settings, place, named), parameters, version)
     if json_:
         print_json({"PipelineExecutionArn": arn})
     else:
@@ -320,7 +309,7 @@ def status(
         lines = {step.name: (executions.log(place, step, last=1) or [""])[-1] for step in snapshot.steps}
         console.print(table(snapshot, lines))
         if snapshot.reason:
-            say(f"[bold red]{snapshot.status}[/]: {escape(snapshot.reason)}")
+            say((snapshot.status, "bold red"), f": {snapshot.reason}")
     if snapshot.status in ("Failed", "Stopped"):
         raise typer.Exit(_exit_code(place, snapshot, tell=not json_))
 
