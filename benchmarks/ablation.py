@@ -28,7 +28,7 @@ FRACTION, SPLIT_SEED = 0.3, 11
 
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "standard": {},
-    "rare classes as rare as they are": {"balance": 0.0},
+    "rare classes not repeated": {"balance": 0.0},
     "without the spatial transformer": {"network.straighten": False},
     "without local contrast": {"network.columns": ["colour"]},
     "without shade": {"disturbances.shade": 0.0},
@@ -36,7 +36,7 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "without erasing": {"disturbances.erase": 0.0},
     "without label smoothing": {"label_smoothing": 0.0},
     "without dropout": {"network.dropout": 0.0},
-    "without all three": {"disturbances.shade": 0.0, "disturbances.haze": 0.0, "disturbances.erase": 0.0},
+    "without shade, haze and erasing": {"disturbances.shade": 0.0, "disturbances.haze": 0.0, "disturbances.erase": 0.0},
     "the first network": {
         "network.straighten": False,
         "network.columns": ["colour"],

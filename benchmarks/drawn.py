@@ -78,7 +78,12 @@ def judge(settings: Settings, folder: Path, train: Path, validation: Path, test:
     """Train on a folder of shards and return the metrics on the real test set, with the seconds of training."""
     quick = settings.quickstart
     begun = time.monotonic()
-    options = {"epochs": quick.epochs, "batch_size": quick.batch_size, "seed": settings.data.seed}
+    options = {
+        "preset": quick.preset,
+        "epochs": quick.epochs,
+        "batch_size": quick.batch_size,
+        "seed": settings.data.seed,
+    }
     step("train.py", train_dir=train, validation_dir=validation, model_dir=folder / "model", **options)
     seconds = time.monotonic() - begun
     step("evaluate.py", model_dir=folder / "model", test_dir=test, output_dir=folder / "evaluation", **OPEN_GATE)
