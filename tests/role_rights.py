@@ -44,8 +44,9 @@ MODEL = {
     "logs:CreateLogStream": "by SageMaker, of the endpoint; the embedded one keeps its log in a file",
     "logs:PutLogEvents": "likewise",
     "s3:ListBucket": "by SageMaker, to find the archive",
+    "cloudwatch:DescribeAlarms": "by SageMaker, of the alarms that guard an update",
 }
-"""Source: the same guide, CreateModel."""
+"""Source: the same guide, CreateModel; and "Auto-Rollback Configuration and Monitoring"."""
 
 _KINDS = ("Experiment", "Trial", "TrialComponent")
 
@@ -63,6 +64,7 @@ PIPELINE = {
 DEPLOYMENT = {
     **SURROUNDINGS,
     "sagemaker:UpdateEndpointWeightsAndCapacities": "by Application Auto Scaling, which asks whether its caller may",
+    "cloudwatch:DeleteAlarms": "by Application Auto Scaling, which asks whether its caller may",
     "iam:CreateServiceLinkedRole": "by Application Auto Scaling, once an account",
 }
-"""Source: Application Auto Scaling user guide, "Identity-based policy examples", Amazon SageMaker."""
+"""Source: Application Auto Scaling user guide, "Identity-based policy examples" and "Permissions validation"."""

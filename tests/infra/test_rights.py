@@ -174,7 +174,9 @@ SURROUNDINGS = {
 
 @pytest.mark.parametrize("role", ["preprocess", "validate", "train", "evaluate", "serve"])
 def test_jobs_that_call_nothing_may_read_write_and_be_heard(rights: Rights, role: str) -> None:
-    assert rights.actions(role) == OBJECTS | SURROUNDINGS
+    # "Auto-Rollback Configuration and Monitoring": whoever serves may read the alarms that guard an update.
+    alarms = {"cloudwatch:DescribeAlarms"} if role == "serve" else set()
+    assert rights.actions(role) == OBJECTS | SURROUNDINGS | alarms
 
 
 def called_by_the_deployment() -> set[str]:
@@ -191,6 +193,7 @@ IMPLIED = {
     # Passing a role, tagging at creation, and what scaling calls in turn are no calls of their own.
     "iam:pass_role",
     "iam:create_service_linked_role",
+    "cloudwatch:delete_alarms",
     "sagemaker:add_tags",
     "sagemaker:update_endpoint_weights_and_capacities",
 }
@@ -252,6 +255,8 @@ WITHOUT_RESOURCES = {
     "sagemaker:ListModelPackageGroups",
     "sagemaker:ListModelPackages",
     *(action for action in SURROUNDINGS if action.startswith("ec2:")),
+    "ec2:DescribeAccountAttributes",
+    "ec2:DescribeAvailabilityZones",
     "ec2:DescribeRouteTables",
     "ec2:DescribeVpcEndpoints",
 }
