@@ -26,6 +26,9 @@ Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 ProfileName = Literal["dev", "staging", "prod"]
 """What the endpoint may be."""
 
+UPDATE_SECONDS = 9000
+"""How long all bake times of an update may be together: ``steps/deploy.py`` waits half an hour longer for all of it."""
+
 _strict = ConfigDict(extra="forbid", strict=True)
 
 
@@ -201,6 +204,9 @@ class Profile:
         """Refuse what SageMaker would refuse at the first update."""
         if self.traffic != "all-at-once" and self.instance_count < 2:
             raise ValueError(f'traffic = "{self.traffic}" needs instance_count of two or more')
+        steps = {"all-at-once": 1, "canary": 2, "linear": math.ceil(100 / self.step_percentage)}[self.traffic]
+        if (steps + 1) * self.bake_seconds > UPDATE_SECONDS:
+            raise ValueError(f"bake_seconds, {steps + 1} times in one update, are more than {UPDATE_SECONDS} s in all")
         if self.maximum_instance_count < self.instance_count:
             raise ValueError("maximum_instance_count is below instance_count")
 

@@ -29,11 +29,11 @@ from trafficsigns import failures
 from trafficsigns.failures import StepError
 from trafficsigns.hosting import golden, requests, surroundings
 from trafficsigns.hosting.golden import Golden, Unfit
-from trafficsigns.hosting.target import Target, add_options, target_of
+from trafficsigns.hosting.target import UPDATE_SECONDS, Target, add_options, target_of
 
 logger = logging.getLogger("deploy")
 
-WAIT_SECONDS = 3 * 3600
+WAIT_SECONDS = UPDATE_SECONDS + 1800
 """How long an update may take: the longest bake times that the options allow, and the start of the instances."""
 POLL_SECONDS = 2.0
 TRIES = 5
@@ -108,7 +108,7 @@ class Deployment:
             alarms = surroundings.guard(self._cloudwatch, self._target)
             if serving == config:
                 logger.info("endpoint %s serves version %s already", self._target.endpoint, _version(package))
-            elif not self._change(config, requests.update(self._target, alarms), first=serving is None):
+            elif not self._change(config, requests.update(self._target, alarms), serving):
                 logger.info("endpoint %s is changed by somebody else", self._target.endpoint)
                 continue
             self._prove(package, pictures, config, serving)
@@ -168,13 +168,14 @@ class Deployment:
         _create_once(self._sagemaker.create_endpoint_config, configuration)
         return called
 
-    def _change(self, config: str, update: dict[str, Any], first: bool = False) -> bool:
+    def _change(self, config: str, update: dict[str, Any], serving: str | None) -> bool:
         """Begin to serve a configuration; answers whether that was possible, or another job was faster."""
         names = {"EndpointName": self._target.endpoint, "EndpointConfigName": config}
         try:
-            if first:
+            if serving is None:
                 self._sagemaker.create_endpoint(**names, **requests.tags(self._target))
             else:
+                surroundings.release(self._sagemaker, self._autoscaling, self._target, serving, config)
                 self._sagemaker.update_endpoint(**names, **update)
         except ClientError as error:
             if "already existing" in str(error) or "in-progress" in str(error):
@@ -206,6 +207,7 @@ class Deployment:
             self._put_back(config, serving)
             if isinstance(error, Unfit):
                 self._reject(package, str(error))
+            self._scale_again()
             raise
         logger.info("%d golden pictures answered as in evaluation", len(pictures))
 
@@ -240,8 +242,14 @@ class Deployment:
             if failed or old is None:
                 # AWS lets a failed one be deleted and no more.
                 self._delete()
-            if old is None or self._change(old, requests.way_back(self._target), first=failed):
+            if old is None or self._change(old, requests.way_back(self._target), None if failed else config):
                 self._wait()
+
+    def _scale_again(self) -> None:
+        """Let what serves after all follow its load: for the sake of what does not, it may have been taken off that."""
+        described = self._wait()
+        if self._target.scales and described is not None and described["EndpointStatus"] == "InService":
+            surroundings.scale(self._autoscaling, self._target)
 
     def _reject(self, package: dict[str, Any], reason: str) -> None:
         """Turn a version down, so that nothing deploys it once more; who approved it, and why, stays behind that."""

@@ -4,7 +4,7 @@ from dataclasses import asdict
 import pytest
 
 from pipeline import settings
-from trafficsigns.hosting.target import add_options, target_of
+from trafficsigns.hosting.target import UPDATE_SECONDS, add_options, target_of
 
 TEXT = settings.DEFAULT_FILE.read_text()
 
@@ -62,6 +62,7 @@ def test_a_profile_can_be_chosen_and_every_one_fits_the_deployment_script():
         ('traffic = "all-at-once"', 'traffic = "canary"', "needs instance_count of two or more"),
         ("maximum_instance_count = 2\n", "maximum_instance_count = 1\n", "below instance_count"),
         ("step_percentage = 50 ", "step_percentage = 60 ", "less than or equal to 50"),
+        ("bake_seconds = 120\n", "bake_seconds = 3001\n", "bake_seconds, 3 times in one update, are more than 9000 s"),
         ('profile = "dev"', 'profile = "production"', "'dev', 'staging' or 'prod'"),
     ],
 )
@@ -71,3 +72,7 @@ def test_a_profile_that_no_endpoint_could_have_is_refused(tmp_path, old, new, wo
     (tmp_path / "settings.toml").write_text(text.replace(old, new, 1))
     with pytest.raises(settings.SettingsError, match=words):
         settings.load(tmp_path / "settings.toml")
+
+
+def test_the_settings_allow_no_update_that_the_deployment_does_not_wait_for():
+    assert settings.UPDATE_SECONDS == UPDATE_SECONDS

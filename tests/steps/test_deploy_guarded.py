@@ -244,6 +244,42 @@ def test_an_endpoint_that_is_to_scale_does_and_stops_when_it_is_not(world, servi
     assert bounds() == []
 
 
+def test_an_endpoint_that_scales_gets_other_machines_and_goes_on_scaling(world, serving, tmp_path, client):
+    def registered() -> int:
+        found = client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")
+        return sum(each["ResourceId"].startswith(f"endpoint/{NAME}/") for each in found["ScalableTargets"])
+
+    assert world.deploy(tmp_path, maximum_instance_count=3) == 0
+    # What SageMaker, and the embedded one, refuses as long as the variant is registered.
+    other = world.sagemaker.describe_endpoint_config(EndpointConfigName=serving)["ProductionVariants"]
+    changed = [{**variant, "InstanceType": "ml.c6i.xlarge"} for variant in other]
+    world.sagemaker.create_endpoint_config(EndpointConfigName=f"{NAME}-other", ProductionVariants=changed)
+    with pytest.raises(ClientError, match="must be deregistered"):
+        world.sagemaker.update_endpoint(EndpointName=NAME, EndpointConfigName=f"{NAME}-other")
+    assert world.deploy(tmp_path, maximum_instance_count=3, instance_type="ml.c6i.xlarge") == 0
+    assert world.endpoint()["EndpointConfigName"] != serving
+    assert registered() == 1
+
+
+def test_an_endpoint_that_does_not_get_its_other_machines_scales_as_before(
+    world, models, serving, first, tmp_path, client
+):
+    assert world.deploy(tmp_path, maximum_instance_count=3) == 0
+    world.register(models[0.7], {golden_pictures.KEY: world.put_golden("wrong-machines", golden(0.9))})
+    assert world.deploy(tmp_path, maximum_instance_count=3, instance_type="ml.c6i.xlarge") == 1
+    assert world.serving() == first
+    found = client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")
+    assert sum(each["ResourceId"].startswith(f"endpoint/{NAME}/") for each in found["ScalableTargets"]) == 1
+    assert world.deploy(tmp_path) == 0
+
+
+def test_an_endpoint_that_is_deleted_is_scaled_no_more(world, serving, tmp_path, client):
+    assert world.deploy(tmp_path, maximum_instance_count=3) == 0
+    world.sagemaker.delete_endpoint(EndpointName=NAME)
+    found = client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")
+    assert not [each for each in found["ScalableTargets"] if each["ResourceId"].startswith(f"endpoint/{NAME}/")]
+
+
 def test_an_endpoint_with_instances_does_not_become_serverless_silently(world, serving, tmp_path, capsys):
     assert world.deploy(tmp_path, mode="serverless") == 1
     assert "delete it, then deploy again" in line(capsys)

@@ -131,6 +131,12 @@ def test_what_protects_a_model_is_asked_for_and_in_its_name():
         (["--subnet=subnet-1"], "need each other"),
         (["--traffic=canary"], "--traffic canary needs --instance-count 2 or more"),
         (["--traffic=linear", "--instance-count=2", "--step-percentage=51"], "at most half"),
+        (["--bake-seconds=4501"], "moving traffic would take 9002 s, and the deployment waits 9000 s"),
+        (["--traffic=canary", "--instance-count=2", "--bake-seconds=3001"], "--bake-seconds 3001: .* 9003 s"),
+        (
+            ["--traffic=linear", "--instance-count=10", "--step-percentage=15", "--bake-seconds=1126"],
+            "--bake-seconds 1126: .* 9008 s",
+        ),
         (["--instance-count=3", "--maximum-instance-count=2"], "--maximum-instance-count 2 is below"),
         (["--capture-percentage=5"], "needs a --capture-uri"),
         (["--capture-percentage=5", "--capture-uri=/tmp"], "needs a --capture-uri"),
@@ -139,6 +145,13 @@ def test_what_protects_a_model_is_asked_for_and_in_its_name():
 def test_options_that_make_no_sense_together(options, words):
     with pytest.raises(ValueError, match=words):
         target(*options)
+
+
+def test_an_update_may_take_as_long_as_the_deployment_waits():
+    assert target("--bake-seconds=4500").update_seconds == 9000
+    assert target("--traffic=canary", "--instance-count=2", "--bake-seconds=3000").update_seconds == 9000
+    linear = target("--traffic=linear", "--instance-count=10", "--step-percentage=15", "--bake-seconds=1125")
+    assert linear.update_seconds == 9000
 
 
 @pytest.mark.parametrize(

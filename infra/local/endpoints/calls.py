@@ -12,6 +12,7 @@ from infra.local.endpoints.invocations import INVOKE_SECONDS, Invoker
 from infra.local.endpoints.metrics import Metrics
 from infra.local.endpoints.plans import planned
 from infra.local.endpoints.rollouts import Traffic
+from infra.local.endpoints.scaling import deregister, registered
 from infra.local.service import now, page, refuse
 from infra.local.store import Record
 
@@ -72,6 +73,7 @@ class Endpoints:
             kept = _kept(record, request) if request.get("RetainAllVariantProperties") else {}
             target = {"EndpointConfigName": request["EndpointConfigName"], "Kept": kept}
             update = self._checked(target, deployment, record["EndpointConfigName"])
+            self._refuse_scaled(record["EndpointName"], target)
             changes = {"LastDeploymentConfig": deployment} if deployment else {}
             self._hosting.note(
                 record["EndpointName"], EndpointStatus="Updating", FailureReason=None, _update=update, **changes
@@ -107,6 +109,7 @@ class Endpoints:
             self._context.events.resource("Endpoint", {**record, "EndpointStatus": "Deleting"})
             self._context.store.delete("Endpoint", record["EndpointName"])
             self._context.store.delete("Tags", record["EndpointArn"])
+        deregister(self._context.client, record["EndpointName"])
         self._hosting.forget(record["EndpointName"])
 
     def _endpoint(self, name: str) -> Record:
@@ -145,6 +148,18 @@ class Endpoints:
         return {**update, "DeploymentConfig": deployment, "StartTime": now()}
 
     # Scaling, by Application Auto Scaling
+
+    def _refuse_scaled(self, endpoint: str, update: Record) -> None:
+        """Refuse to change the machines of variants that are scaled, or to leave such variants out."""
+        serving = self._hosting.traffic(endpoint).serving
+        before = {} if serving is None else _machines(serving.config)
+        after = _machines(self._hosting.fleet(update).config)
+        changed = {name for name, machine in before.items() if after.get(name) != machine}
+        if changed and (scaled := changed & registered(self._context.client, endpoint)):
+            refuse(
+                f"The variant(s) {sorted(scaled)} must be deregistered as scalable targets with AWS Auto Scaling "
+                "before they can be removed or have their instance type updated."
+            )
 
     def count(self, endpoint: str, variant: str) -> int | None:
         """Return how many instances a variant has; ``None`` while it cannot be scaled."""
@@ -206,6 +221,10 @@ def _limited(count: int) -> None:
             f"The account-level service limit for instances of an endpoint is {INSTANCES}: {count} were asked for.",
             "ResourceLimitExceeded",
         )
+
+
+def _machines(config: Record) -> dict[str, str | None]:
+    return {variant["VariantName"]: variant.get("InstanceType") for variant in config["ProductionVariants"]}
 
 
 def _serverless(config: Record) -> bool:

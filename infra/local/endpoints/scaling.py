@@ -110,6 +110,24 @@ class Scaling:
         ]
 
 
+def registered(client: Callable[[str], Any], endpoint: str) -> set[str]:
+    """Return the variants of an endpoint that are scaled."""
+    return {target["ResourceId"].split("/")[3] for target in _of(client("application-autoscaling"), endpoint)}
+
+
+def deregister(client: Callable[[str], Any], endpoint: str) -> None:
+    """Scale the variants of an endpoint no longer, as SageMaker sees to when it is deleted."""
+    autoscaling = client("application-autoscaling")
+    for target in _of(autoscaling, endpoint):
+        where = {key: target[key] for key in ("ServiceNamespace", "ResourceId", "ScalableDimension")}
+        autoscaling.deregister_scalable_target(**where)
+
+
+def _of(autoscaling: Any, endpoint: str) -> list[dict[str, Any]]:
+    found = autoscaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+    return [target for target in found if target["ResourceId"].startswith(f"endpoint/{endpoint}/variant/")]
+
+
 def _tracked(policy: dict[str, Any]) -> str | None:
     configuration = policy.get("TargetTrackingScalingPolicyConfiguration", {})
     metric: str | None = configuration.get("PredefinedMetricSpecification", {}).get("PredefinedMetricType")

@@ -42,12 +42,37 @@ def scale(autoscaling: Any, target: Target) -> None:
         bounds = {"MinCapacity": target.instance_count, "MaxCapacity": target.maximum_instance_count}
         autoscaling.register_scalable_target(**resource, **bounds)
         autoscaling.put_scaling_policy(**requests.scaling_policy(target))
-        return
+    else:
+        _unscale(autoscaling, target)
+
+
+def _unscale(autoscaling: Any, target: Target) -> None:
+    resource = requests.scalable(target)
     registered = autoscaling.describe_scalable_targets(
         ServiceNamespace=resource["ServiceNamespace"], ResourceIds=[resource["ResourceId"]]
     )
     if registered["ScalableTargets"]:
         autoscaling.deregister_scalable_target(**resource)
+
+
+def release(sagemaker: Any, autoscaling: Any, target: Target, old: str, new: str) -> None:
+    """Let the variant follow its load no longer if a ``new`` configuration has other machines than the ``old`` one.
+
+    SageMaker refuses the update else. Source: developer guide, "Update endpoints that use auto scaling".
+    """
+    if _machines(sagemaker, old) != _machines(sagemaker, new):
+        _unscale(autoscaling, target)
+
+
+def _machines(sagemaker: Any, config: str) -> str | None:
+    try:
+        variants = sagemaker.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
+    except ClientError as error:
+        # An endpoint serves on from a configuration that somebody has deleted.
+        if "Could not find" in str(error):
+            return None
+        raise
+    return next((variant.get("InstanceType") for variant in variants), None)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
 
 MODES = ("realtime", "serverless")
@@ -10,6 +11,10 @@ TRAFFIC = ("all-at-once", "canary", "linear")
 
 VARIANT = "AllTraffic"
 """The only variant's name; it stays the same from version to version, since scaling and alarms go by it."""
+
+
+UPDATE_SECONDS = 9000
+"""How long all bake times of an update may be together."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,12 @@ class Target:
     """ARN of the key that the instances' volumes and captured requests are encrypted with; empty: keys of AWS's own."""
     tag: tuple[str, ...]
     """Of whatever is created, each as ``key=value``."""
+
+    @property
+    def update_seconds(self) -> int:
+        """How long all bake times of an update are together: one after each step, and one before the old ones end."""
+        steps = {"all-at-once": 1, "canary": 2, "linear": math.ceil(100 / max(1, self.step_percentage))}
+        return (steps[self.traffic] + 1) * self.bake_seconds
 
     @property
     def scales(self) -> bool:
@@ -113,6 +124,11 @@ def target_of(arguments: argparse.Namespace) -> Target:
         )
     if target.traffic != "all-at-once" and target.step_percentage > 50:
         raise ValueError(f"--step-percentage {target.step_percentage}: a step is at most half of the instances")
+    if target.update_seconds > UPDATE_SECONDS:
+        raise ValueError(
+            f"--bake-seconds {target.bake_seconds}: moving traffic would take {target.update_seconds} s, and the "
+            f"deployment waits {UPDATE_SECONDS} s"
+        )
     if target.maximum_instance_count < target.instance_count:
         raise ValueError(
             f"--maximum-instance-count {target.maximum_instance_count} is below "
