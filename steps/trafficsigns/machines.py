@@ -96,6 +96,19 @@ def assemble(job: Job) -> Team:
     return alone()
 
 
+def check_precision(precision: str, replicas: int) -> None:
+    """Raise ``StepError`` for float16 on several processors.
+
+    Keras looks for gradients that overflowed before the processors add theirs up, and only at the first one's: what
+    overflows at another is taken for a step, or the processors wait for each other for ever.
+    Source: ``LossScaleOptimizer._tf_apply`` of Keras 3.15.
+    """
+    if precision == "mixed_float16" and replicas > 1:
+        raise StepError(
+            f"--precision mixed_float16 is for one processor, and these are {replicas}: mixed_bfloat16 is not"
+        )
+
+
 def check_batch(batch_size: int, replicas: int) -> None:
     """Raise ``StepError`` unless a batch can be shared equally."""
     if batch_size % replicas:

@@ -107,6 +107,7 @@ def fit(
     training = dataset.balanced(training, preset.balance)
     batch_size = min(settings.batch_size, len(training.labels))
     machines.check_batch(batch_size, team.strategy.num_replicas_in_sync)
+    machines.check_precision(settings.precision, team.strategy.num_replicas_in_sync)
     options = Options(settings.epochs, batch_size, settings.learning_rate, settings.precision)
     trainer = Trainer(preset, options, len(names), len(training.labels) // batch_size, team.strategy)
     history = _restore(trainer, checkpoint) if checkpoint else []

@@ -36,6 +36,13 @@ def test_a_configuration_that_does_not_say_who_is_there_is_refused(content, reas
         machines.read(told(content))
 
 
+def test_float16_is_for_one_processor():
+    machines.check_precision("mixed_float16", 1)
+    machines.check_precision("mixed_bfloat16", 8)
+    with pytest.raises(StepError, match="mixed_float16 is for one processor, and these are 2: mixed_bfloat16"):
+        machines.check_precision("mixed_float16", 2)
+
+
 def test_a_batch_must_be_shared_equally():
     machines.check_batch(128, 4)
     with pytest.raises(StepError, match="128 images cannot be shared equally by 3 processors"):
