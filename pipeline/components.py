@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from sagemaker.core import image_uris
 from sagemaker.core.network import NetworkConfig
@@ -57,6 +57,9 @@ RETRIES = [
 DEPLOYMENT_HOURS = 4
 """How long a deployment may take: longer than it waits for the endpoint, so that it can say what went wrong."""
 
+Use = Literal["processing", "training", "endpoint"]
+"""What a machine of the settings does."""
+
 INPUT = "/opt/ml/processing/input"
 OUTPUT = "/opt/ml/processing/output"
 RESOURCES = "/opt/ml/config/resourceconfig.json"
@@ -98,19 +101,20 @@ class Workshop:
         session._default_bucket = cloud.bucket
         return cls(settings, cloud, session, Staging(cloud.bucket, settings.name))
 
-    def image(self, scope: str) -> str:
-        """Return the address of the image for ``training`` or ``inference``: the settings' own, or AWS's."""
+    def image(self, use: Use) -> str:
+        """Return the address of an image, for what it is used: the settings' own, or AWS's for that use's machine."""
         images = self.settings.images
-        if own := images.training_uri if scope == "training" else images.inference_uri:
+        serving = use == "endpoint"
+        if own := images.inference_uri if serving else images.training_uri:
             return own
         return str(
             image_uris.retrieve(
                 images.framework,
                 self.cloud.region,
-                version=images.training_version if scope == "training" else images.inference_version,
-                py_version=images.python if scope == "training" else None,
-                instance_type=self.settings.instances.training,
-                image_scope=scope,
+                version=images.inference_version if serving else images.training_version,
+                py_version=None if serving else images.python,
+                instance_type=getattr(self.settings.instances, use),
+                image_scope="inference" if serving else "training",
             )
         )
 
@@ -140,7 +144,7 @@ class Workshop:
         mounted, environment = self._mounts(step, script, inputs, protected)
         processor = Processor(
             role=self.cloud.role(step),
-            image_uri=self.image("training"),
+            image_uri=self.image("processing"),
             instance_count=instance_count,
             instance_type=instance_type,
             entrypoint=["python3", f"{INPUT}/code/entry.py", script],

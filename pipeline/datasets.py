@@ -171,12 +171,17 @@ def _digest(folder: Path, files: list[Path]) -> str:
     return total.hexdigest()[:16]
 
 
-def existing(cloud: Cloud, address: str) -> Dataset:
-    """Return the data set under an S3 prefix. Raises ``DatasetError`` when there is nothing.
+def existing(settings: Settings, cloud: Cloud, address: str) -> Dataset:
+    """Return the data set under an S3 prefix. Raises ``DatasetError`` when there is nothing, or no job could read it.
 
     Where ``upload`` put a folder of pictures, or somebody laid one out alike, its two parts are found.
     """
     parsed = urlparse(address)
+    if cloud.kind == "aws" and parsed.netloc != cloud.bucket and not settings.aws.job_roles.preprocess:
+        raise DatasetError(
+            f"{address} is not in {cloud.bucket}, the only bucket that the stacks' roles may read: copy it there "
+            f"(aws s3 sync), or name a role that may in [aws.job_roles] preprocess"
+        )
     root = parsed.path.strip("/")
     s3 = cloud.client("s3")
     try:

@@ -49,7 +49,7 @@ def dataset(
     """
     work = settings.state_dir / "data"
     if data.startswith("s3://"):
-        return datasets.existing(cloud, data)
+        return datasets.existing(settings, cloud, data)
     if data == "synthetic":
         return datasets.upload(settings, cloud, datasets.synthetic(settings, work / "synthetic"))
     if data == "official":
@@ -117,6 +117,7 @@ def _start(
     definition = definitions.current(cloud, pipeline, version)
     values = {**known, **lineage.parameters(definition), **changes}
     parameters.check(values)
+    parameters.check_machines(settings, values)
     what = [definition, sorted(values.items()), selection and astuple(selection), version]
     return executions.start(cloud, pipeline, values, token(what, os.environ), selection, version)
 

@@ -6,6 +6,7 @@ bound of 1.5 should not be found out after an hour of training.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -38,6 +39,13 @@ SETTINGS: Mapping[str, tuple[type, str]] = {
     "EndpointInstanceType": (Instances, "endpoint"),
 }
 """Parameters whose default is a setting: the settings' section, and the name in it."""
+
+MACHINES: Mapping[str, str] = {
+    "ProcessingInstanceType": "training_uri",
+    "TrainingInstanceType": "training_uri",
+    "EndpointInstanceType": "inference_uri",
+}
+"""Parameters that name a machine, and the setting that takes the place of AWS's image for it."""
 
 APPROVALS = ("PendingManualApproval", "Approved")
 
@@ -79,6 +87,27 @@ def check(values: Mapping[str, str]) -> None:
             TypeAdapter(_type(name)).validate_python(text, strict=False)
         except ValidationError as error:
             raise ParameterError(f"parameter {name}: {error.errors()[0]['msg']} (got {text!r})") from error
+
+
+def check_machines(settings: Settings, values: Mapping[str, str]) -> None:
+    """Refuse machines of another kind than the settings have for the same use: the definition names an image for those.
+
+    A machine with a GPU would train on its processor with it, at the GPU's price. Raises ``ParameterError``.
+    """
+    for name, uri in MACHINES.items():
+        wanted, usual = values.get(name), default(settings, name)
+        if wanted and not getattr(settings.images, uri) and _kind(wanted) != _kind(usual):
+            field = SETTINGS[name][1]
+            raise ParameterError(
+                f"parameter {name}: {wanted} needs another image than {usual}, for which the definition has one: "
+                f"write it to [instances] {field} in the settings, then `signs upsert`"
+            )
+
+
+def _kind(machine: str) -> str:
+    """Return what computes in a machine, as AWS's images tell it apart: by the family's first letters."""
+    family = re.sub(r"^ml\.|\d.*$", "", machine)
+    return family if family in ("inf", "trn") else "gpu" if family[:1] in ("g", "p") else "cpu"
 
 
 def _type(name: str) -> Any:

@@ -54,7 +54,7 @@ def register(
     Beside it stand the execution, which knows definition and parameters, and what people and the deployment look for.
     """
     model = ModelBuilder(
-        image_uri=workshop.image("inference"),
+        image_uri=workshop.image("endpoint"),
         s3_model_data_url=archive,
         role_arn=workshop.cloud.role_arn,
         sagemaker_session=workshop.session,
@@ -66,7 +66,6 @@ def register(
         content_types=CONTENT_TYPES,
         response_types=RESPONSE_TYPES,
         inference_instances=[instance_type],
-        transform_instances=[instance_type],
         approval_status=approval,
         model_metrics=_metrics(files),
         drift_check_baselines=_baselines(files),

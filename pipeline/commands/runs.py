@@ -38,7 +38,7 @@ from pipeline.commands.views import Downloads, ExecutionView, table, tell_missed
 from pipeline.datasets import NEARBY, Dataset
 from pipeline.executions import ExecutionError, Snapshot
 from pipeline.lifecycle import Outcome
-from pipeline.parameters import ParameterError, check
+from pipeline.parameters import ParameterError, check, check_machines
 from pipeline.settings import Settings, load
 
 DATA = typer.Option(
@@ -81,6 +81,7 @@ def run(
     begun = time.monotonic()
     parameters = {"ModelApprovalStatus": "Approved", **lifecycle.suited(settings, data), **_changes(changed)}
     check(parameters)
+    check_machines(settings, parameters)
     place = clouds.connect(cloud, settings, start=True, port=port)
     say(f"{_where(place)}; bucket {place.bucket}")
     found = _dataset(settings, place, data)

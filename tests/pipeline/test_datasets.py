@@ -80,7 +80,18 @@ def place(embedded):
 def test_archives_go_up_as_they_are(archives, place):
     found = datasets.upload(*place, archives)
     assert found.parameters == {"InputData": found.address}
-    assert datasets.existing(place[1], f"{found.address}/") == found
+    assert datasets.existing(*place, f"{found.address}/") == found
+
+
+def test_on_aws_a_bucket_that_no_job_may_read_is_refused_before_anything_is_started(place):
+    settings, local = place
+    cloud = replace(local, kind="aws")
+    with pytest.raises(datasets.DatasetError, match=rf"not in {cloud.bucket}.*\[aws.job_roles\] preprocess"):
+        datasets.existing(settings, cloud, "s3://elsewhere/gtsrb")
+    # Somebody's own role may read what it may; here there is nothing to read.
+    roles = replace(settings.aws.job_roles, preprocess="arn:aws:iam::123456789012:role/mine")
+    with pytest.raises(datasets.DatasetError, match="holds no objects"):
+        datasets.existing(replace(settings, aws=replace(settings.aws, job_roles=roles)), cloud, "s3://elsewhere/gtsrb")
 
 
 def test_pictures_go_up_in_two_parts_which_are_found_again_by_their_common_prefix(place, tmp_path):
@@ -90,7 +101,7 @@ def test_pictures_go_up_in_two_parts_which_are_found_again_by_their_common_prefi
     found = datasets.upload(*place, tmp_path)
     root = found.address.removesuffix("/listing")
     assert found.parameters == {"InputData": f"{root}/listing", "InputImages": f"{root}/images"}
-    assert datasets.existing(place[1], root) == found
+    assert datasets.existing(*place, root) == found
     listed = datasets._keys(place[1].client("s3"), place[1].bucket, root.removeprefix(f"s3://{place[1].bucket}/"))
     prefix = root.partition("/datasets/")[2]
     assert sorted(key.partition(f"{prefix}/")[2] for key in listed) == [

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,23 @@ def test_each_step_is_cached_but_the_deployment(definition):
     """A deployment looks at the world outside; an earlier one says nothing about it."""
     cached = {step["Name"] for step in flatten(definition["Steps"]) if step.get("CacheConfig", {}).get("Enabled")}
     assert cached == {"Preprocess", "ValidateData", "TrainLeNet", "Evaluate"}
+
+
+@pytest.mark.parametrize(
+    ("use", "images"),
+    [
+        ("processing", {"Preprocess": "gpu", "TrainLeNet": "cpu", "RegisterModel": "cpu"}),
+        ("training", {"Preprocess": "cpu", "TrainLeNet": "gpu", "RegisterModel": "cpu"}),
+        ("endpoint", {"Preprocess": "cpu", "TrainLeNet": "cpu", "RegisterModel": "gpu"}),
+    ],
+)
+def test_each_image_is_for_the_machine_that_runs_it(use, images):
+    loaded = settings.load()
+    loaded = replace(loaded, instances=replace(loaded.instances, **{use: "ml.g5.xlarge"}))
+    rendered = json.loads(definitions.render(loaded, clouds.offline(loaded))[loaded.training_pipeline])
+    steps = {step["Name"]: json.dumps(step) for step in flatten(rendered["Steps"])}
+    for name, processor in images.items():
+        assert set(re.findall(r"tensorflow-\w+:[\d.]+-(cpu|gpu)", steps[name])) == {processor}
 
 
 @pytest.mark.parametrize("spot", [False, True])

@@ -1,10 +1,11 @@
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from pipeline import clouds, definitions, settings
-from pipeline.parameters import OTHERS, SETTINGS, ParameterError, check, default
+from pipeline.parameters import OTHERS, SETTINGS, ParameterError, check, check_machines, default
 
 LOADED = settings.load()
 
@@ -46,6 +47,24 @@ def test_each_bound_from_both_sides(name, good, bad):
 def test_a_misspelt_name_is_answered_with_the_right_ones():
     with pytest.raises(ParameterError, match=r"no parameter Epoch: expected one of .*Epochs"):
         check({"Epoch": "3"})
+
+
+@pytest.mark.parametrize(
+    ("name", "alike", "other"),
+    [
+        ("TrainingInstanceType", "ml.m7i.48xlarge", "ml.g5.xlarge"),
+        ("TrainingInstanceType", "ml.c6i.large", "ml.trn1.2xlarge"),
+        ("ProcessingInstanceType", "ml.r5.large", "ml.p3.2xlarge"),
+        ("EndpointInstanceType", "ml.t2.medium", "ml.inf2.xlarge"),
+    ],
+)
+def test_a_machine_of_another_kind_needs_an_image_that_the_definition_does_not_have(name, alike, other):
+    check_machines(LOADED, {name: alike})
+    with pytest.raises(ParameterError, match=rf"parameter {name}: {other} needs another image.*\[instances\].*upsert"):
+        check_machines(LOADED, {name: other})
+    # Nobody knows what an image of one's own is for.
+    own = replace(LOADED.images, training_uri="own", inference_uri="own")
+    check_machines(replace(LOADED, images=own), {name: other})
 
 
 def test_the_definition_declares_these_parameters_with_the_settings_defaults():
