@@ -94,6 +94,8 @@ class Deployment:
         self._autoscaling = session.client("application-autoscaling")
         self._s3 = session.client("s3")
         self._target = target
+        self._released: tuple[int, int] | None = None
+        """Between which sizes the endpoint followed its load before this took it off that."""
 
     def converge(self) -> dict[str, Any]:
         """Bring the endpoint to the newest approved version and return what serves.
@@ -175,11 +177,13 @@ class Deployment:
             if serving is None:
                 self._sagemaker.create_endpoint(**names, **requests.tags(self._target))
             else:
-                surroundings.release(self._sagemaker, self._autoscaling, self._target, serving, config)
+                released = surroundings.release(self._sagemaker, self._autoscaling, self._target, serving, config)
+                self._released = self._released or released
                 self._sagemaker.update_endpoint(**names, **update)
         except ClientError as error:
             if "already existing" in str(error) or "in-progress" in str(error):
                 return False
+            self._scale_again()
             if "serverless" in str(error).lower():
                 raise StepError(
                     f"endpoint {self._target.endpoint} has instances and cannot become serverless: delete it, then "
@@ -246,10 +250,12 @@ class Deployment:
                 self._wait()
 
     def _scale_again(self) -> None:
-        """Let what serves after all follow its load: for the sake of what does not, it may have been taken off that."""
+        """Let what serves after all follow its load as before, if it was taken off that for what does not."""
+        if self._released is None:
+            return
         described = self._wait()
-        if self._target.scales and described is not None and described["EndpointStatus"] == "InService":
-            surroundings.scale(self._autoscaling, self._target)
+        if described is not None and described["EndpointStatus"] == "InService":
+            surroundings.follow(self._autoscaling, self._target, self._released)
 
     def _reject(self, package: dict[str, Any], reason: str) -> None:
         """Turn a version down, so that nothing deploys it once more; who approved it, and why, stays behind that."""

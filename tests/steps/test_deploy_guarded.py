@@ -229,55 +229,57 @@ def test_the_latest_configurations_stay_and_older_ones_go(world, serving, second
     assert {each["ModelName"] for each in models} == set(names)
 
 
-def test_an_endpoint_that_is_to_scale_does_and_stops_when_it_is_not(world, serving, tmp_path, client):
-    def bounds() -> list[tuple[int, int]]:
-        found = client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")
-        ours = [each for each in found["ScalableTargets"] if each["ResourceId"].startswith(f"endpoint/{NAME}/")]
-        return [(each["MinCapacity"], each["MaxCapacity"]) for each in ours]
+def sizes(client) -> list[tuple[int, int]]:
+    """Between which sizes the endpoint is scaled."""
+    found = client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")
+    ours = [each for each in found["ScalableTargets"] if each["ResourceId"].startswith(f"endpoint/{NAME}/")]
+    return [(each["MinCapacity"], each["MaxCapacity"]) for each in ours]
 
+
+def test_an_endpoint_that_is_to_scale_does_and_stops_when_it_is_not(world, serving, tmp_path, client):
     assert world.deploy(tmp_path, maximum_instance_count=3) == 0
-    assert bounds() == [(1, 3)]
+    assert sizes(client) == [(1, 3)]
     policies = client("application-autoscaling").describe_scaling_policies(ServiceNamespace="sagemaker")
     assert f"{NAME}-invocations" in {policy["PolicyName"] for policy in policies["ScalingPolicies"]}
     assert world.endpoint()["EndpointConfigName"] == serving
     assert world.deploy(tmp_path) == 0
-    assert bounds() == []
+    assert sizes(client) == []
+
+
+OTHER = {"instance_type": "ml.c6i.xlarge"}
 
 
 def test_an_endpoint_that_scales_gets_other_machines_and_goes_on_scaling(world, serving, tmp_path, client):
-    def registered() -> int:
-        found = client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")
-        return sum(each["ResourceId"].startswith(f"endpoint/{NAME}/") for each in found["ScalableTargets"])
-
     assert world.deploy(tmp_path, maximum_instance_count=3) == 0
-    # What SageMaker, and the embedded one, refuses as long as the variant is registered.
-    other = world.sagemaker.describe_endpoint_config(EndpointConfigName=serving)["ProductionVariants"]
-    changed = [{**variant, "InstanceType": "ml.c6i.xlarge"} for variant in other]
+    # What SageMaker, and so the embedded one, refuses as long as the variant is registered.
+    (variant,) = world.sagemaker.describe_endpoint_config(EndpointConfigName=serving)["ProductionVariants"]
+    changed = [{**variant, "InstanceType": OTHER["instance_type"]}]
     world.sagemaker.create_endpoint_config(EndpointConfigName=f"{NAME}-other", ProductionVariants=changed)
     with pytest.raises(ClientError, match="must be deregistered"):
         world.sagemaker.update_endpoint(EndpointName=NAME, EndpointConfigName=f"{NAME}-other")
-    assert world.deploy(tmp_path, maximum_instance_count=3, instance_type="ml.c6i.xlarge") == 0
+    assert world.deploy(tmp_path, maximum_instance_count=4, **OTHER) == 0
     assert world.endpoint()["EndpointConfigName"] != serving
-    assert registered() == 1
+    assert sizes(client) == [(1, 4)]
 
 
 def test_an_endpoint_that_does_not_get_its_other_machines_scales_as_before(
-    world, models, serving, first, tmp_path, client
+    world, models, first, serving, tmp_path, client
 ):
     assert world.deploy(tmp_path, maximum_instance_count=3) == 0
+    # More instances than there may be: the update itself is refused.
+    assert world.deploy(tmp_path, instance_count=9, **OTHER) == 1
+    assert (world.endpoint()["EndpointConfigName"], sizes(client)) == (serving, [(1, 3)])
+    # Wrong answers: it is put back.
     world.register(models[0.7], {golden_pictures.KEY: world.put_golden("wrong-machines", golden(0.9))})
-    assert world.deploy(tmp_path, maximum_instance_count=3, instance_type="ml.c6i.xlarge") == 1
-    assert world.serving() == first
-    found = client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")
-    assert sum(each["ResourceId"].startswith(f"endpoint/{NAME}/") for each in found["ScalableTargets"]) == 1
+    assert world.deploy(tmp_path, maximum_instance_count=4, **OTHER) == 1
+    assert (world.serving(), sizes(client)) == (first, [(1, 3)])
     assert world.deploy(tmp_path) == 0
 
 
 def test_an_endpoint_that_is_deleted_is_scaled_no_more(world, serving, tmp_path, client):
     assert world.deploy(tmp_path, maximum_instance_count=3) == 0
     world.sagemaker.delete_endpoint(EndpointName=NAME)
-    found = client("application-autoscaling").describe_scalable_targets(ServiceNamespace="sagemaker")
-    assert not [each for each in found["ScalableTargets"] if each["ResourceId"].startswith(f"endpoint/{NAME}/")]
+    assert sizes(client) == []
 
 
 def test_an_endpoint_with_instances_does_not_become_serverless_silently(world, serving, tmp_path, capsys):

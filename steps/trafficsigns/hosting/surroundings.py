@@ -37,31 +37,40 @@ def guard(cloudwatch: Any, target: Target) -> list[str]:
 
 def scale(autoscaling: Any, target: Target) -> None:
     """Let the endpoint's variant follow its load between its two sizes, or no longer."""
-    resource = requests.scalable(target)
     if target.scales:
-        bounds = {"MinCapacity": target.instance_count, "MaxCapacity": target.maximum_instance_count}
-        autoscaling.register_scalable_target(**resource, **bounds)
-        autoscaling.put_scaling_policy(**requests.scaling_policy(target))
+        follow(autoscaling, target, (target.instance_count, target.maximum_instance_count))
     else:
-        _unscale(autoscaling, target)
+        _unfollow(autoscaling, target)
 
 
-def _unscale(autoscaling: Any, target: Target) -> None:
+def follow(autoscaling: Any, target: Target, sizes: tuple[int, int]) -> None:
+    """Let the endpoint's variant follow its load between two sizes."""
+    bounds = {"MinCapacity": sizes[0], "MaxCapacity": sizes[1]}
+    autoscaling.register_scalable_target(**requests.scalable(target), **bounds)
+    autoscaling.put_scaling_policy(**requests.scaling_policy(target))
+
+
+def _unfollow(autoscaling: Any, target: Target) -> tuple[int, int] | None:
+    """Let it follow its load no longer, and return between which sizes it did."""
     resource = requests.scalable(target)
     registered = autoscaling.describe_scalable_targets(
         ServiceNamespace=resource["ServiceNamespace"], ResourceIds=[resource["ResourceId"]]
     )
-    if registered["ScalableTargets"]:
+    for found in registered["ScalableTargets"]:
         autoscaling.deregister_scalable_target(**resource)
+        return found["MinCapacity"], found["MaxCapacity"]
+    return None
 
 
-def release(sagemaker: Any, autoscaling: Any, target: Target, old: str, new: str) -> None:
+def release(sagemaker: Any, autoscaling: Any, target: Target, old: str, new: str) -> tuple[int, int] | None:
     """Let the variant follow its load no longer if a ``new`` configuration has other machines than the ``old`` one.
 
-    SageMaker refuses the update else. Source: developer guide, "Update endpoints that use auto scaling".
+    SageMaker refuses the update else. Returns between which sizes it did, for ``follow`` when the update comes to
+    nothing. Source: developer guide, "Update endpoints that use auto scaling".
     """
-    if _machines(sagemaker, old) != _machines(sagemaker, new):
-        _unscale(autoscaling, target)
+    if target.mode == "serverless" or _machines(sagemaker, old) == _machines(sagemaker, new):
+        return None
+    return _unfollow(autoscaling, target)
 
 
 def _machines(sagemaker: Any, config: str) -> str | None:
