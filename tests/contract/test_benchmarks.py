@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import presets
 from benchmarks.contestants import ROOT
 from benchmarks.drawn import OPEN_GATE
 from trafficsigns.gate import CRITERIA
@@ -37,6 +38,18 @@ def drawn(tmp_path: Path) -> Path:
 def test_the_open_gate_has_a_bound_for_each_criterion_that_no_model_misses():
     bounds = {f"--{name.replace('_', '-')}": bound for name, bound in OPEN_GATE.items()}
     assert bounds == {each.option: 0 if each.comparison == "at_least" else each.highest for each in CRITERIA}
+
+
+def test_the_pages_tell_what_was_measured_of_the_presets():
+    rows = json.loads(presets.RESULTS.read_text())
+    for page in (presets.RESULTS.with_suffix(".md"), ROOT / "docs" / "model.md"):
+        assert presets.table(rows) in page.read_text(), page.name
+    assert presets.means(rows) in presets.RESULTS.with_suffix(".md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    for row in rows:
+        accuracy, lower, upper = (f"{100 * row[name]:.2f}" for name in ("accuracy", "lower", "upper"))
+        told = f"| {row['minutes']:.1f} | {row['seed']} | {accuracy} % | {lower} to {upper} | {row['wrong']} |"
+        assert told in readme, row["preset"]
 
 
 def test_a_preset_whose_measurement_is_interrupted_goes_on_and_adds_up_its_minutes(drawn: Path, tmp_path: Path):
