@@ -42,8 +42,29 @@ class Resources:
     # Models
 
     def create_model(self, request: Record) -> Record:
-        """CreateModel."""
+        """CreateModel: of one container, or of a version that somebody approved."""
+        containers = [*request.get("Containers", []), *filter(None, [request.get("PrimaryContainer")])]
+        if len(containers) > 1:
+            refuse("An inference pipeline of several containers is not supported by the embedded SageMaker.")
+        for container in containers:
+            self._refuse_unserved(self._packaged(container))
         return self._create("Model", "ModelName", "model", request)
+
+    def _packaged(self, container: Record) -> Record:
+        """Return a container, or the one of the model package that it names."""
+        if "ModelPackageName" not in container:
+            return container
+        package = self._package(container["ModelPackageName"])
+        if (status := package["ModelApprovalStatus"]) != "Approved":
+            refuse(f"Model package {package['ModelPackageArn']} cannot be deployed: its status is {status}.")
+        packaged: list[Record] = package.get("InferenceSpecification", {}).get("Containers", [])
+        if len(packaged) != 1:
+            refuse("The embedded SageMaker serves model packages whose InferenceSpecification has one container.")
+        return packaged[0]
+
+    def _refuse_unserved(self, container: Record) -> None:
+        if "ModelDataSource" in container or container.get("Mode") == "MultiModel":
+            refuse("ModelDataSource and the mode MultiModel are not supported by the embedded SageMaker.")
 
     def describe_model(self, request: Record) -> Record:
         """DescribeModel."""

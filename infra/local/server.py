@@ -127,7 +127,7 @@ class EmbeddedSageMaker:
         return [value or 0.0 for value in self.alarms.values(metric, "Sum", 60, IN_MINUTES)]
 
     def recover(self) -> None:
-        """Take up what an earlier server on the same folder left, once this one answers."""
+        """Take up what an earlier server on the same folder left, before this one answers. Calls nobody."""
         self.jobs.recover()
         self.pipelines.recover()
         self.endpoints.recover()
@@ -223,6 +223,15 @@ def _lock(state: Path) -> IO[str] | None:
     return handle
 
 
+def _refuse_foreign(state: Path) -> None:
+    """Raise ``RuntimeError`` for somebody else's folder: what is in it would be taken for leftovers, and removed."""
+    foreign = [name for name in ("jobs", "endpoints", "objects") if (state / name).exists()]
+    if foreign and not (state / "moto.sqlite").exists():
+        raise RuntimeError(
+            f"{state} holds {', '.join(foreign)}, and not by an embedded SageMaker: name an empty folder for its state"
+        )
+
+
 def _fresh(state: Path) -> None:
     """Remove what belonged to an earlier server's processes and to nobody else."""
     (state / "server.json").unlink(missing_ok=True)
@@ -240,6 +249,7 @@ def serve(state: Path, port: int, region: str) -> None:
     lock = _lock(state)
     if lock is None:
         raise RuntimeError(f"another embedded SageMaker already uses {state}")
+    _refuse_foreign(state)
     moto = DurableMoto(state)
     _fresh(state)
     routes: list[Application] = []
@@ -256,8 +266,9 @@ def serve(state: Path, port: int, region: str) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    # Whoever knows the address waits meanwhile: what is recovered must not be taken for what has just been asked for.
     embedded.recover()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     ready = state / "server.json"
     ready.with_suffix(".new").write_text(json.dumps({"pid": os.getpid(), "url": url, "region": region}))
     ready.with_suffix(".new").rename(ready)

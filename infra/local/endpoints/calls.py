@@ -66,19 +66,21 @@ class Endpoints:
 
         Until then the old ones serve, and they serve on if that fails.
         """
+        record = self._serving(request["EndpointName"])
+        name = record["EndpointName"]
+        retained = record.get("LastDeploymentConfig") if request.get("RetainDeploymentConfig") else None
+        deployment = request.get("DeploymentConfig") or retained
+        kept = _kept(record, request) if request.get("RetainAllVariantProperties") else {}
+        target = {"EndpointConfigName": request["EndpointConfigName"], "Kept": kept}
+        # These ask other services, whose calls may be waiting for the store: it must not be held meanwhile.
+        update = self._checked(target, deployment, record["EndpointConfigName"])
+        self._refuse_scaled(name, target)
         with self._context.store.exclusive():
-            record = self._serving(request["EndpointName"])
-            retained = record.get("LastDeploymentConfig") if request.get("RetainDeploymentConfig") else None
-            deployment = request.get("DeploymentConfig") or retained
-            kept = _kept(record, request) if request.get("RetainAllVariantProperties") else {}
-            target = {"EndpointConfigName": request["EndpointConfigName"], "Kept": kept}
-            update = self._checked(target, deployment, record["EndpointConfigName"])
-            self._refuse_scaled(record["EndpointName"], target)
+            if self._serving(name) != record:
+                refuse(f'Cannot update in-progress endpoint "{record["EndpointArn"]}".')
             changes = {"LastDeploymentConfig": deployment} if deployment else {}
-            self._hosting.note(
-                record["EndpointName"], EndpointStatus="Updating", FailureReason=None, _update=update, **changes
-            )
-        self._hosting.begin(record["EndpointName"])
+            self._hosting.note(name, EndpointStatus="Updating", FailureReason=None, _update=update, **changes)
+        self._hosting.begin(name)
         return {"EndpointArn": record["EndpointArn"]}
 
     def update_endpoint_weights_and_capacities(self, request: Record) -> Record:
@@ -90,8 +92,9 @@ class Endpoints:
                 if wanted["VariantName"] not in variants:
                     refuse(f"Variant {wanted['VariantName']} not found for endpoint {record['EndpointName']}.")
                 _limited(wanted.get("DesiredInstanceCount", 0))
-            self._hosting.note(record["EndpointName"], EndpointStatus="Updating", FailureReason=None)
-        self._hosting.scale(record["EndpointName"], request["DesiredWeightsAndCapacities"])
+            wanted = request["DesiredWeightsAndCapacities"]
+            self._hosting.note(record["EndpointName"], EndpointStatus="Updating", FailureReason=None, _scale=wanted)
+        self._hosting.scale(record["EndpointName"])
         return {"EndpointArn": record["EndpointArn"]}
 
     def describe_endpoint(self, request: Record) -> Record:

@@ -180,6 +180,7 @@ class Fleet:
                 self._await([instance])
             except Exception:
                 self._remove(variant, instance)
+                self._counts[name] = variant.count
                 raise
         while variant.count > count:
             self._remove(variant, next(each for each in reversed(variant.instances) if not each.leaving))

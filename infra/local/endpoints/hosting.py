@@ -173,16 +173,14 @@ class Hosting:
 
     # Scaling
 
-    def scale(self, name: str, wanted: list[Record]) -> None:
-        """Change weights and instance counts of the fleet that serves, in a thread of its own.
+    def scale(self, name: str) -> None:
+        """Change weights and instance counts of the fleet that serves as its record wants, in a thread of its own."""
+        self._start(self._scale, name)
 
-        ``wanted`` are DesiredWeightsAndCapacities; the endpoint is Updating meanwhile.
-        """
-        self._start(self._scale, name, wanted)
-
-    def _scale(self, name: str, wanted: list[Record]) -> None:
+    def _scale(self, name: str) -> None:
         fleet, reason = self.traffic(name).serving, None
         assert fleet is not None, f"endpoint {name} is scaled and does not serve"
+        wanted: list[Record] = self._record(name)["_scale"]
         try:
             for each in wanted:
                 if "DesiredWeight" in each:
@@ -194,7 +192,8 @@ class Hosting:
             logger.error("endpoint %s: %s", name, error, exc_info=not isinstance(error, UnservableModel))
             reason = str(error)[:1024]
         if not self._closing:
-            self.note(name, EndpointStatus="InService", FailureReason=reason, ProductionVariants=fleet.summaries())
+            summaries = fleet.summaries()
+            self.note(name, EndpointStatus="InService", FailureReason=reason, ProductionVariants=summaries, _scale=None)
 
     # From server to server
 
@@ -225,13 +224,16 @@ class Hosting:
             logger.exception("endpoint %s does not come back", name)
             self._fail(name, fleet, error)
         else:
-            if not record.get("_update") and not self._closing:
+            changing = record.get("_update") or record.get("_scale")
+            if not changing and not self._closing:
                 self.note(name, EndpointStatus="InService", ProductionVariants=fleet.summaries())
         finally:
             self._returning.pop(name).set()
         if record.get("_update") and not self._closing:
             self.note(name, EndpointStatus="Updating", _update=record["_update"])
             self.begin(name)
+        elif record.get("_scale") and self.traffic(name).serving is not None and not self._closing:
+            self.scale(name)
 
     def mend(self) -> None:
         """Start again the instances that died."""

@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -238,7 +239,9 @@ class Events:
             self._client("sns").publish(TopicArn=target["Arn"], Message=text)
         else:
             entry = {"logGroupName": target["Arn"].split(":")[6], "logStreamName": event["id"]}
-            self._client("logs").create_log_stream(**entry)
+            # Another rule may have made it, or an earlier attempt at this delivery.
+            with suppress(self._client("logs").exceptions.ResourceAlreadyExistsException):
+                self._client("logs").create_log_stream(**entry)
             self._client("logs").put_log_events(
                 **entry, logEvents=[{"timestamp": int(time.time() * 1000), "message": text}]
             )

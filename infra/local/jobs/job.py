@@ -90,7 +90,7 @@ class Job(ABC, threading.Thread):
     @property
     def folder(self) -> Path:
         """The folder for everything that the job needs while it lives."""
-        return self.context.folder / self.job_name
+        return self.context.folder / self.kind / self.job_name
 
     @property
     def instance_count(self) -> int:

@@ -45,8 +45,8 @@ def _manifest(s3: Any, uri: str) -> tuple[str, list[tuple[str, str]]]:
     try:
         head, *paths = json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
         bucket, prefix = split(head["prefix"])
-        return bucket, [(prefix + path, path) for path in paths]
-    except (TypeError, KeyError, ValueError) as error:
+        return bucket, [(prefix + path, path.lstrip("/")) for path in paths]
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
         raise ValueError(f'{uri} is no manifest: expected [{{"prefix": "s3://..."}}, "path", ...]') from error
 
 
@@ -107,7 +107,7 @@ def download(
     bucket, pairs = listed(s3, uri, data_type)
     for key, relative in pairs[instance::instances]:
         target = folder / relative
-        if ".." in target.parts:
+        if ".." in target.parts or not target.is_relative_to(folder):
             raise ValueError(f"the object s3://{bucket}/{key} would leave the folder that it is copied to")
         target.parent.mkdir(parents=True, exist_ok=True)
         _fetch(s3, bucket, key, target)

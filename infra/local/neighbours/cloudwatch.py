@@ -21,6 +21,7 @@ from moto.cloudwatch.models import Alarm, CloudWatchBackend, MetricAggregatedDat
 
 from infra.local.clock import Clock
 from infra.local.neighbours import turns
+from infra.local.neighbours.pickles import Pickler
 
 logger = logging.getLogger(__name__)
 
@@ -200,5 +201,7 @@ def _put_metric_alarm(backend: CloudWatchBackend, *, name: str, **more: Any) -> 
 
 def install() -> None:
     """Put it into moto."""
+    # Every minute brings more points, and all of a service is saved with each of its calls: they end with the process.
+    Pickler.cuts[CloudWatchBackend] = lambda backend: {**vars(backend), "metric_data": []}
     CloudWatchBackend.put_metric_alarm = _put_metric_alarm
     CloudWatchBackend.get_metric_statistics = _get_metric_statistics

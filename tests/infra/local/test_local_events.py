@@ -228,6 +228,18 @@ def test_events_of_users_reach_pipelines_and_queues(cloud: Cloud) -> None:
     assert "Messages" not in cloud.client("sqs").receive_message(QueueUrl=silent_url)
 
 
+def test_two_rules_write_one_event_into_one_log_group(cloud: Cloud) -> None:
+    ours, name = group(cloud), f"/events/{secrets.token_hex(4)}"
+    logs = cloud.client("logs")
+    logs.create_log_group(logGroupName=name)
+    for number in range(2):
+        arn = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{name}"
+        put_rule(cloud, approvals(ours), {"Id": str(number), "Arn": arn})
+    register(cloud, ours)
+    found = wait_until(lambda: logs.filter_log_events(logGroupName=name)["events"], lambda events: len(events) >= 2)
+    assert len({event["message"] for event in found}) == 1
+
+
 def test_targets_that_could_never_be_reached_are_refused(cloud: Cloud) -> None:
     _, arn = queue(cloud)
     rule = put_rule(cloud, {"source": ["nobody"]}, {"Id": "queue", "Arn": arn})

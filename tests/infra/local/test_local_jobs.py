@@ -18,7 +18,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from embedded_cloud import CLUSTER, ROLE, Cloud, bash, wait_until
+from embedded_cloud import CLUSTER, ROLE, Cloud, bash, step, wait_until
 
 from infra.local import control
 from infra.local.jobs.calls import Jobs
@@ -230,6 +230,32 @@ def test_an_output_that_cannot_be_uploaded_fails_the_job_in_plain_words(cloud: C
     )
     assert described["ProcessingJobStatus"] == "Failed"
     assert described["FailureReason"].startswith("ClientError: s3://no-such-bucket/x/x cannot be written: ")
+
+
+def test_jobs_of_two_kinds_and_one_name_share_nothing(cloud: Cloud, tmp_path: Path) -> None:
+    name = f"both-{secrets.token_hex(4)}"
+    wait = f"echo long > /opt/ml/processing/out/file; while [ ! -e {tmp_path}/go ]; do sleep 0.1; done"
+    long = step("Long", wait, outputs={"out": cloud.s3("out")})["Arguments"]
+    cloud.sagemaker.create_processing_job(ProcessingJobName=name, **long)
+    cloud.sagemaker.create_training_job(
+        TrainingJobName=name,
+        AlgorithmSpecification={
+            "TrainingImage": "any", "TrainingInputMode": "File", **bash("echo short > /opt/ml/model/file"),
+        },
+        RoleArn=ROLE,
+        OutputDataConfig={"S3OutputPath": cloud.s3("models")},
+        ResourceConfig=CLUSTER,
+        StoppingCondition={"MaxRuntimeInSeconds": 60},
+    )  # fmt: skip
+    ended = wait_until(
+        lambda: cloud.sagemaker.describe_training_job(TrainingJobName=name),
+        lambda job: job["TrainingJobStatus"] in ("Completed", "Failed"),
+    )
+    assert ended["TrainingJobStatus"] == "Completed"
+    assert cloud.sagemaker.describe_processing_job(ProcessingJobName=name)["ProcessingJobStatus"] == "InProgress"
+    (tmp_path / "go").touch()
+    assert cloud.processed(name)["ProcessingJobStatus"] == "Completed"
+    assert cloud.get(cloud.s3("out/file")) == b"long\n"
 
 
 def test_a_chatty_job_neither_hangs_nor_loses_lines(cloud: Cloud) -> None:

@@ -93,6 +93,17 @@ def test_no_object_leaves_its_folder(s3: Any, bucket: str, tmp_path: Path) -> No
     assert files(tmp_path) == {}
 
 
+def test_a_manifest_that_names_the_machines_own_paths_stays_below_the_folder(
+    s3: Any, bucket: str, tmp_path: Path
+) -> None:
+    """AWS puts prefix and path together as they are, so a path may begin with the slash between them."""
+    put(s3, bucket, f"data{tmp_path}/stolen")
+    manifest = [{"prefix": f"s3://{bucket}/data"}, f"{tmp_path}/stolen"]
+    s3.put_object(Bucket=bucket, Key="m.json", Body=json.dumps(manifest))
+    objects.download(s3, f"s3://{bucket}/m.json", tmp_path / "in", "ManifestFile")
+    assert list(files(tmp_path)) == [f"in{tmp_path}/stolen"]
+
+
 def test_an_upload_keeps_relative_paths(s3: Any, bucket: str, tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "a").write_text("1")

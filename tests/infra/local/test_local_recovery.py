@@ -6,6 +6,7 @@ import os
 import random
 import secrets
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -32,8 +33,13 @@ class Mortal:
         self.state = folder / "state"
         self.folder = folder
 
-    def start(self) -> Cloud:
-        server = control.start(self.state, port=0, region="eu-central-1")
+    def free_port(self) -> int:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port = int(listener.getsockname()[1])
+        return self.port
+
+    def start(self, port: int = 0) -> Cloud:
+        server = control.start(self.state, port=port, region="eu-central-1")
         session = boto3.Session("local", "local", region_name=server.region)
         # A call that the death interrupts is not acknowledged; trying it again would blur that.
         config = Config(retries={"total_max_attempts": 1}, proxies={}, read_timeout=90)
@@ -129,6 +135,50 @@ def test_endpoints_come_back_and_updates_go_on(mortal: Mortal, model: Path) -> N
     assert cloud.settled("young")["EndpointStatus"] == "InService"
     for name in ("numbers", "young"):
         cloud.sagemaker.delete_endpoint(EndpointName=name)
+
+
+def test_scaling_that_was_acknowledged_goes_on_after_death(mortal: Mortal, model: Path) -> None:
+    cloud = mortal.start()
+    config = cloud.deployable("scaled", archive(model, code__inference=HANDLER))
+    cloud.sagemaker.create_endpoint(EndpointName="numbers", EndpointConfigName=config)
+    name = cloud.settled("numbers")["ProductionVariants"][0]["VariantName"]
+    wanted = {"VariantName": name, "DesiredWeight": 0.25, "DesiredInstanceCount": 2}
+    cloud.sagemaker.update_endpoint_weights_and_capacities(EndpointName="numbers", DesiredWeightsAndCapacities=[wanted])
+    mortal.kill()
+    cloud = mortal.start()
+    (found,) = cloud.settled("numbers")["ProductionVariants"]
+    assert (found["CurrentInstanceCount"], found["CurrentWeight"]) == (2, 0.25)
+    cloud.sagemaker.delete_endpoint(EndpointName="numbers")
+
+
+def test_whoever_knows_the_address_is_answered_from_the_first_moment_on(mortal: Mortal, model: Path) -> None:
+    cloud = mortal.start(mortal.free_port())
+    config = cloud.deployable("known", archive(model, code__inference=HANDLER))
+    cloud.sagemaker.create_endpoint(EndpointName="numbers", EndpointConfigName=config)
+    cloud.settled("numbers")
+    arn = cloud.start(definition(step("Slow", "sleep 100")))
+    mortal.kill()
+    answers: list[str] = []
+
+    def ask() -> None:
+        while not answers:
+            time.sleep(0.01)
+            with suppress(BotoCoreError):
+                try:
+                    answer = cloud.client("sagemaker-runtime").invoke_endpoint(
+                        EndpointName="numbers", Body="21", ContentType="text/plain"
+                    )
+                    answers.append(answer["Body"].read().decode())
+                except ClientError as error:
+                    answers.append(str(error))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    mortal.start(mortal.port)
+    asking.join(timeout=120)
+    assert answers == ["42.0"]
+    assert cloud.ended(arn).status == "Failed"
+    cloud.sagemaker.delete_endpoint(EndpointName="numbers")
 
 
 class Client(threading.Thread):

@@ -66,6 +66,44 @@ def test_a_refused_duplicate_changes_nothing(cloud: Cloud) -> None:
         )
 
 
+def test_a_version_is_deployed_once_somebody_approved_it(cloud: Cloud) -> None:
+    group, name = f"group-{secrets.token_hex(4)}", f"model-{secrets.token_hex(4)}"
+    cloud.sagemaker.create_model_package_group(ModelPackageGroupName=group)
+    arn = cloud.sagemaker.create_model_package(
+        ModelPackageGroupName=group,
+        InferenceSpecification={
+            "Containers": [{"Image": "any", "ModelDataUrl": "s3://b/model.tar.gz"}],
+            "SupportedContentTypes": ["text/plain"],
+            "SupportedResponseMIMETypes": ["text/plain"],
+        },
+    )["ModelPackageArn"]
+    request = {"ModelName": name, "PrimaryContainer": {"ModelPackageName": arn}}
+    for status in ("PendingManualApproval", "Rejected"):
+        cloud.sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus=status)
+        with pytest.raises(ClientError, match=f"cannot be deployed: its status is {status}"):
+            cloud.sagemaker.create_model(**request)
+    with pytest.raises(ClientError, match="does not exist"):
+        cloud.sagemaker.create_model(ModelName=name, PrimaryContainer={"ModelPackageName": f"{arn}9"})
+    cloud.sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Approved")
+    assert cloud.sagemaker.create_model(**request)["ModelArn"].endswith(f"/{name}")
+
+
+S3_DATA = {"S3DataSource": {"S3Uri": "s3://b/model/", "S3DataType": "S3Prefix", "CompressionType": "None"}}
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"Containers": [{"Image": "one"}, {"Image": "two"}]}, "several containers"),
+        ({"PrimaryContainer": {"Image": "any", "Mode": "MultiModel"}}, "MultiModel"),
+        ({"PrimaryContainer": {"Image": "any", "ModelDataSource": S3_DATA}}, "ModelDataSource"),
+    ],
+)
+def test_a_model_that_would_answer_otherwise_on_aws_is_refused(cloud: Cloud, model: dict[str, Any], words: str) -> None:
+    with pytest.raises(ClientError, match=f"{words}.* not supported by the embedded SageMaker"):
+        cloud.sagemaker.create_model(ModelName=f"model-{secrets.token_hex(4)}", **model)
+
+
 def test_versions_that_are_registered_at_once_are_all_different(cloud: Cloud) -> None:
     group = f"group-{secrets.token_hex(4)}"
     cloud.sagemaker.create_model_package_group(ModelPackageGroupName=group)

@@ -97,6 +97,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         control.start(tmp_path / "file" / "state", port=0, region="eu-central-1")
 
 
+@pytest.mark.parametrize("theirs", ["jobs/mine.txt", "endpoints/mine.txt", "objects/mine.txt"])
+def test_somebody_elses_folder_is_refused_and_left_as_it_is(tmp_path: Path, theirs: str) -> None:
+    file = tmp_path / theirs
+    file.parent.mkdir()
+    file.write_text("mine")
+    with pytest.raises(ServerError, match="not by an embedded SageMaker: name an empty folder"):
+        control.start(tmp_path, port=0, region="eu-central-1")
+    assert file.read_text() == "mine"
+
+
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[RunningServer]:
     """A server that a test may end as it likes."""
