@@ -102,6 +102,13 @@ class Deployment:
 
         Raises ``StepError`` when there is no approved version, or the new one does not prove itself.
         """
+        try:
+            return self._converge()
+        except (StepError, ClientError, BotoCoreError):
+            self._scale_again()
+            raise
+
+    def _converge(self) -> dict[str, Any]:
         for _ in range(TRIES):
             serving = self._serving()
             package = self._newest_approved()
@@ -183,7 +190,6 @@ class Deployment:
         except ClientError as error:
             if "already existing" in str(error) or "in-progress" in str(error):
                 return False
-            self._scale_again()
             if "serverless" in str(error).lower():
                 raise StepError(
                     f"endpoint {self._target.endpoint} has instances and cannot become serverless: delete it, then "
@@ -211,7 +217,6 @@ class Deployment:
             self._put_back(config, serving)
             if isinstance(error, Unfit):
                 self._reject(package, str(error))
-            self._scale_again()
             raise
         logger.info("%d golden pictures answered as in evaluation", len(pictures))
 
@@ -253,9 +258,11 @@ class Deployment:
         """Let what serves after all follow its load as before, if it was taken off that for what does not."""
         if self._released is None:
             return
-        described = self._wait()
-        if described is not None and described["EndpointStatus"] == "InService":
+        try:
             surroundings.follow(self._autoscaling, self._target, self._released)
+        except (ClientError, BotoCoreError) as error:
+            # The first error is what people have to hear of.
+            logger.warning("endpoint %s does not follow its load any more: %s", self._target.endpoint, error)
 
     def _reject(self, package: dict[str, Any], reason: str) -> None:
         """Turn a version down, so that nothing deploys it once more; who approved it, and why, stays behind that."""

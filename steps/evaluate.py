@@ -146,8 +146,12 @@ def write_samples(directory: Path, test: TestSet, classes: Sequence[str]) -> Non
 
     directory.mkdir()
     rows = []
-    for index in examples.drawn(len(test.images)):
-        class_id, file = int(test.labels[index]), f"{Path(test.names[index]).stem}.png"
+    drawn = examples.drawn(len(test.images))
+    stems = [Path(test.names[index]).stem for index in drawn]
+    # Folders a class may hold files of one name.
+    alike = len(set(stems)) < len(stems)
+    for place, (index, stem) in enumerate(zip(drawn, stems, strict=True)):
+        class_id, file = int(test.labels[index]), f"{place:02d}-{stem}.png" if alike else f"{stem}.png"
         (directory / file).write_bytes(test.images[index])
         rows.append({"file": file, "class_id": class_id, "class_name": classes[class_id]})
     _write_json(directory / "samples.json", rows)

@@ -40,10 +40,13 @@ def motion(pixels: Pixels, severity: int, random: Generator) -> Pixels:
     steps = np.linspace(-0.5, 0.5, 2 * length + 1) * length
     offsets = np.rint(np.outer(steps, (np.sin(angle), np.cos(angle)))).astype(int)
     reach = int(np.abs(offsets).max())
-    kernel = np.zeros((2 * reach + 1, 2 * reach + 1))
-    np.add.at(kernel, tuple((offsets + reach).T), 1.0)
-    kernel /= kernel.sum()
-    return _clipped(ndimage.convolve(pixels.astype(np.float64), kernel[:, :, None], mode="nearest"))
+    height, width = pixels.shape[:2]
+    wide = np.pad(pixels.astype(np.float64), ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+    smeared = np.zeros(pixels.shape)
+    # The line has few points in the square around it, so the picture is moved along it: a kernel would cost its square.
+    for (down, right), count in zip(*np.unique(offsets + reach, axis=0, return_counts=True), strict=True):
+        smeared += count * wide[down : down + height, right : right + width]
+    return _clipped(smeared / len(offsets))
 
 
 def light(pixels: Pixels, severity: int, random: Generator) -> Pixels:

@@ -7,6 +7,7 @@ job it runs as, so it writes both.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -19,6 +20,10 @@ _LONGEST_REASON = 1024
 """Bytes of a reason that SageMaker shows; it cuts off the rest."""
 
 
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""Errors of writing and reading, as opposed to opening: full, over its quota, broken."""
+
+
 class StepError(Exception):
     """Report an expected failure.
 
@@ -29,18 +34,19 @@ class StepError(Exception):
 def run(body: Callable[[], None]) -> int:
     """Run a step's body and turn an expected failure into one line.
 
-    Returns the exit code: 0 when ``body`` returns, 1 when it raises ``StepError`` or an ``OSError`` that knows its file
-    (missing, unreadable, disk full). In the second case the reason goes to stderr as one line, whatever the logging is
-    set to, and to SageMaker as ``write_reason`` describes. Every other exception is a defect and propagates.
+    Returns the exit code: 0 when ``body`` returns, 1 when it raises ``StepError``, an ``OSError`` that knows its file
+    (missing, unreadable), or one that speaks of the disk, which never knows one. In the second case the reason goes to
+    stderr as one line, whatever the logging is set to, and to SageMaker as ``write_reason`` describes. Every other
+    exception is a defect and propagates.
     """
     try:
         body()
     except StepError as error:
         reason = str(error)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in _OF_THE_DISK:
             raise
-        reason = f"{error.filename}: {error.strerror}"
+        reason = f"{error.filename or 'the disk'}: {error.strerror}"
     else:
         return 0
     reason = " ".join(reason.split())

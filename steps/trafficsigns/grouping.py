@@ -8,6 +8,7 @@ and some neighbours in a film. It cannot find two photographs of one sign from d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations_with_replacement
 
 import numpy as np
 import numpy.typing as npt
@@ -71,21 +72,16 @@ def vectors(thumbnails: Sequence[bytes]) -> Vectors:
     return np.hstack([scaled, np.where(flat, _SCALE, 0)[:, None]]).astype(np.float32)
 
 
-def groups(compared: Vectors) -> npt.NDArray[np.int32]:
+def groups(compared: Vectors) -> npt.NDArray[np.int64]:
     """Return the number of each image's group; images that look alike, directly or over others, have one number."""
-    pairs = [_alike(compared, start) for start in range(0, len(compared), _BLOCK)]
-    ones, others = (np.concatenate(sides) for sides in zip(*pairs, strict=True))
-    graph = coo_array((np.ones(len(ones), bool), (ones, others)), shape=(len(compared),) * 2)
-    numbers: npt.NDArray[np.int32] = connected_components(graph, directed=False)[1]
+    count = len(compared)
+    numbers = np.arange(count)
+    for one, other in combinations_with_replacement(range(0, count, _BLOCK), 2):
+        alike = compared[one : one + _BLOCK] @ compared[other : other + _BLOCK].T >= ALIKE * _SCALE**2
+        ones, others = np.nonzero(alike)
+        ones, others = numbers[ones + one], numbers[others + other]
+        # Groups grow together block by block: a film of one sign has more pairs than memory has room for.
+        if (apart := ones != others).any():
+            edges = np.ones(int(apart.sum()), bool), (ones[apart], others[apart])
+            numbers = connected_components(coo_array(edges, shape=(count, count)), directed=False)[1][numbers]
     return numbers
-
-
-def _alike(compared: Vectors, start: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the pairs of a block of images with all that come after it."""
-    block = compared[start : start + _BLOCK]
-    found = [
-        np.nonzero(block @ compared[other : other + _BLOCK].T >= ALIKE * _SCALE**2) + np.array([[start], [other]])
-        for other in range(start, len(compared), _BLOCK)
-    ]
-    ones, others = np.concatenate(found, axis=1)
-    return ones, others

@@ -38,7 +38,7 @@ def resize_all(pixels: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
     """Resize many images of different sizes at once, each exactly as ``resize`` does.
 
     Takes uint8 ``[bytes]``, the images row by row one after the other, and int32 ``[n, 2]``, their heights and widths;
-    returns uint8 ``[n, 32, 32, 3]``.
+    returns uint8 ``[n, 32, 32, 3]``. All together must have fewer than 2 ** 31 bytes.
     """
     ends = tf.cumsum(tf.reduce_prod(sizes, axis=1) * 3)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import re
 import struct
 import warnings
 import zlib
@@ -26,6 +27,9 @@ _CARRIED = 256 * 256
 """Pixels of the largest image that is handed from process to process; larger ones are decoded again where they are
 needed, one at a time, so that photographs of any size do not pile up in memory."""
 
+_PPM = re.compile(rb"P[36](?:\s+(?:#[^\n]*\n\s*)*\d+){2}\s+(?:#[^\n]*\n\s*)*(\d+)")
+"""A coloured PPM's header as far as its largest value."""
+
 _MODES = ("RGB", "L", "1", "P")
 UNDECODABLE = (OSError, ValueError, SyntaxError, struct.error, zlib.error, LookupError, OverflowError, MemoryError)
 """What ``decode`` raises for bytes that are no picture, or not one of the kind that is expected."""
@@ -38,7 +42,7 @@ class Picture:
     """A decoded image, or the reason why it cannot be had."""
 
     pixels: bytes
-    """RGB row by row, or a PNG file if that was asked for; empty with an error, or where ``stored`` must be asked."""
+    """RGB row by row, or a PNG file if that was asked for; empty with an error, or where they are too many to carry."""
     width: int | None
     height: int | None
     brightness: float | None
@@ -70,12 +74,9 @@ def _picture(encoded: bytes, as_png: bool) -> Picture:
     return Picture(carried, image.width, image.height, brightness, contrast, hashlib.sha256(pixels).hexdigest())
 
 
-def stored(picture: Picture, archive: Archive, file: str, as_png: bool) -> bytes:
-    """Return a decodable picture's pixels, or its PNG file, whether it carries them or not."""
-    if picture.pixels:
-        return picture.pixels
-    image = decode(archive.read(file))
-    return _png(image) if as_png else image.tobytes()
+def png_of(picture: Picture, archive: Archive, file: str) -> bytes:
+    """Return the PNG file of a picture that was looked at for it, whether it carries that or not."""
+    return picture.pixels or _png(decode(archive.read(file)))
 
 
 def decode(encoded: bytes) -> Image.Image:
@@ -98,6 +99,9 @@ def decode(encoded: bytes) -> Image.Image:
             raise ValueError(f"has {frames} frames: expected one picture")
         if encoded.startswith(b"\x89PNG") and encoded[24] > 8:
             raise ValueError(f"has {encoded[24]} bits a channel: expected 8")
+        # Pillow would cut these down to eight without a word.
+        if (header := _PPM.match(encoded)) and int(header[1]) > 255:
+            raise ValueError(f"has values up to {int(header[1])}: expected 255, 8 bits a channel")
         if image.has_transparency_data and min(image.convert("RGBA").getchannel("A").tobytes()) < 255:
             raise ValueError("has transparent pixels: expected an opaque picture")
         if image.mode not in (*_MODES, "RGBA", "LA"):

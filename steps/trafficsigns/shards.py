@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from trafficsigns import images, records
 from trafficsigns.instances import Instance
-from trafficsigns.pictures import Picture, stored
+from trafficsigns.pictures import Picture, decode, png_of
 from trafficsigns.sources import Archive
 
 Part = tuple[pa.Table, Sequence[Picture]]
@@ -42,31 +42,35 @@ def _records(
 ) -> Iterator[tuple[bytes, int, str, str, list[float]] | None]:
     """Yield what goes into each image's record, or None for one that cannot be decoded."""
     labels, tracks, files = (rows[name].to_pylist() for name in ("class_id", "track", "file"))
-    content: Sequence[bytes | None] = [
-        None if picture.error else stored(picture, archive, file, split == "test")
-        for picture, file in zip(pictures, files, strict=True)
-    ]
-    if split != "test":
-        content = _resized(content, pictures)
-    for image, *others in zip(content, labels, tracks, files, _rois(rows), strict=True):
-        yield None if image is None else (image, *others)
+    rois = _rois(rows)
+    small = {} if split == "test" else _resized(pictures)
+    for number, (picture, file) in enumerate(zip(pictures, files, strict=True)):
+        if picture.error:
+            yield None
+            continue
+        # What does not come with its pixels is large: one at a time, and none of them is kept.
+        train = split != "test"
+        image = (small.get(number) or _one(archive, file)) if train else png_of(picture, archive, file)
+        yield image, labels[number], tracks[number], file, rois[number]
 
 
-def _resized(pixels: Sequence[bytes | None], pictures: Sequence[Picture]) -> list[bytes | None]:
-    """Bring raw pixels to the network's size; those that have it already pass as they are."""
-    result = list(pixels)
-    # Resizing would not change them, and costs more than all the rest.
-    others = [
-        number
-        for number, picture in enumerate(pictures)
-        if picture.error is None and (picture.width, picture.height) != (images.SIDE, images.SIDE)
-    ]
+def _resized(pictures: Sequence[Picture]) -> dict[int, bytes]:
+    """Bring the pictures that come with their pixels to the network's size; by their place."""
+    result = {number: picture.pixels for number, picture in enumerate(pictures) if picture.pixels}
+    # Resizing would not change some, and costs more than all the rest.
+    side = (images.SIDE, images.SIDE)
+    others = [number for number in result if (pictures[number].width, pictures[number].height) != side]
     if others:
-        raw = np.frombuffer(b"".join(pixels[number] or b"" for number in others), np.uint8)
+        raw = np.frombuffer(b"".join(result[number] for number in others), np.uint8)
         sizes = np.array([(pictures[number].height, pictures[number].width) for number in others], np.int32)
         for number, image in zip(others, images.resize_all(tf.constant(raw), tf.constant(sizes)).numpy(), strict=True):
             result[number] = image.tobytes()
     return result
+
+
+def _one(archive: Archive, file: str) -> bytes:
+    resized: bytes = images.resize(tf.constant(np.asarray(decode(archive.read(file))))).numpy().tobytes()
+    return resized
 
 
 def _rois(rows: pa.Table) -> list[list[float]]:

@@ -72,6 +72,7 @@ image(
 )
 image("a grey PNG with 16 bits", lambda: saved(Image.fromarray(pixels(32, 32).astype(np.uint16) * 257), "PNG"))
 image("a PNG with 16 bits a colour", lambda: png_header(32, 32, 16))
+image("a PPM with 16 bits", lambda: b"P6 # as a camera writes it\n32 32\n65535\n" + bytes(6144))
 image("a PGM with 16 bits", lambda: b"P5\n32 32\n65535\n" + bytes(2048))
 image("an animated PNG", animated)
 image("a GIF", lambda: saved(Image.fromarray(pixels(32, 32)), "GIF"))

@@ -60,15 +60,33 @@ def test_right_answers_are_counted_by_kind_on_a_sample_of_each_class(picture):
     chosen = robustness.sample(labels)
     assert len(chosen) == robustness.PER_CLASS + 3
     assert (chosen == robustness.sample(labels)).all()
-    asked = []
+    asked, whole = [], encoded(picture)
 
     def answer(images):
+        """Knows the first class of whatever picture, and the second of one that nothing has happened to."""
         asked.append(len(images))
-        # Knows the first class when the picture is bright, as noise and blur leave it on average.
-        return np.zeros(len(images), np.int64)
+        known = [np.array_equal(decoded(image), picture) for image in images]
+        return np.where(labels[chosen] == 0, 0, np.where(known, 1, 0))
 
-    found = robustness.measure(answer, [encoded(picture)] * 15, labels)
+    found = robustness.measure(answer, [whole] * 15, labels)
     assert (found.images, set(asked)) == (13, {13})
     assert len(found.corrupted) == len(CORRUPTIONS) * len(SEVERITIES)
+    assert found.clean == 1.0
     assert {each.accuracy for each in found.corrupted} == {10 / 13}
-    assert found.mean == pytest.approx(found.clean) == pytest.approx(10 / 13)
+    assert found.mean == pytest.approx(10 / 13)
+
+
+def test_accuracies_belong_to_their_kind_and_severity():
+    flat = np.full((32, 32, 3), 100, np.uint8)
+
+    def answer(images):
+        """Knows a picture as long as its mean is what it was: light moves that, and hardly anything else."""
+        return np.array([0 if abs(decoded(image).mean() - 100) < 12 else 1 for image in images])
+
+    found = robustness.measure(answer, [encoded(flat)] * 10, np.zeros(10, np.int64))
+    by_kind = {(each.kind, each.severity): each.accuracy for each in found.corrupted}
+    assert {kind for kind, _ in by_kind if by_kind[kind, 3] == 0.0} == {"light"}
+    assert all(
+        by_kind[kind, severity] == 1.0 for kind in ("blur", "motion", "contrast", "rotation") for severity in SEVERITIES
+    )
+    assert found.mean == pytest.approx(np.mean(list(by_kind.values())))

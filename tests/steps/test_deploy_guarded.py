@@ -276,6 +276,27 @@ def test_an_endpoint_that_does_not_get_its_other_machines_scales_as_before(
     assert world.deploy(tmp_path) == 0
 
 
+def test_an_endpoint_that_somebody_else_keeps_changing_scales_as_before(world, serving, tmp_path, client):
+    assert world.deploy(tmp_path, maximum_instance_count=3) == 0
+    session = deploy.boto3.Session
+
+    def busy(**options):
+        made = session(**options)
+
+        def refuse(**_):
+            told = {"Error": {"Code": "ValidationException", "Message": 'Cannot update in-progress endpoint "e".'}}
+            raise ClientError(told, "UpdateEndpoint")
+
+        made.events.register("before-call.*.UpdateEndpoint", refuse)
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deploy.boto3, "Session", busy)
+        assert world.deploy(tmp_path, maximum_instance_count=4, **OTHER) == 1
+    assert (world.endpoint()["EndpointConfigName"], sizes(client)) == (serving, [(1, 3)])
+    assert world.deploy(tmp_path) == 0
+
+
 def test_an_endpoint_that_is_deleted_is_scaled_no_more(world, serving, tmp_path, client):
     assert world.deploy(tmp_path, maximum_instance_count=3) == 0
     world.sagemaker.delete_endpoint(EndpointName=NAME)

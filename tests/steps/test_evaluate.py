@@ -6,6 +6,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import painted_model
 import pytest
 import tensorflow as tf
@@ -13,6 +14,7 @@ from painted_model import BOUNDS, NAMES, WRITTEN, Painted, painted, read_strictl
 
 import evaluate
 from trafficsigns import gate, records
+from trafficsigns.testset import TestSet
 
 pytest_plugins = ["painted_model"]
 
@@ -75,6 +77,19 @@ def test_samples_are_test_images_with_the_truth_whatever_the_model_says(run, tmp
         image, label = truth[Path(row["file"]).stem]
         assert (samples / row["file"]).read_bytes() == image
         assert (row["class_id"], row["class_name"]) == (label, NAMES[label])
+
+
+def test_samples_whose_files_have_one_name_are_kept_apart(tmp_path):
+    """As in a folder a class, each with frames from 0 on."""
+    images = tuple(f"picture {number}".encode() for number in range(20))
+    names = tuple(f"{folder}/{number:03d}.png" for folder in ("Stop", "Yield") for number in range(10))
+    test = TestSet(images, np.repeat([0, 1], 10), names)
+    evaluate.write_samples(tmp_path / "samples", test, ["Stop", "Yield"])
+    rows = read_strictly(tmp_path / "samples" / "samples.json")
+    shown = [int((tmp_path / "samples" / row["file"]).read_text().split()[1]) for row in rows]
+    assert len(set(shown)) == len(rows) == 12
+    assert [row["class_name"] for row in rows] == [("Stop", "Yield")[number // 10] for number in shown]
+    assert all(Path(names[number]).stem in row["file"] for number, row in zip(shown, rows, strict=True))
 
 
 def test_golden_images_are_test_images_with_the_models_own_answers(run, tmp_path, saved_model, test_dir):
@@ -218,7 +233,7 @@ def test_a_failure_while_writing_leaves_the_earlier_evaluation(run, tmp_path, mo
     before = (tmp_path / "out" / "evaluation.json").read_bytes()
 
     def full(*_):
-        raise OSError(28, "No space left on device", "report.html")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(evaluate, "write_report", full)
     assert run(minimum_accuracy="0.1") == 1

@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from trafficsigns import failures
+
+FULL = Path("/dev/full")
 
 
 @pytest.fixture
@@ -36,7 +40,18 @@ def test_a_missing_file_is_named(output, capsys):
     assert capsys.readouterr().err == f"{output}/absent: No such file or directory\n"
 
 
-@pytest.mark.parametrize("defect", [KeyError("x"), OSError("without a file")], ids=repr)
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+def test_a_disk_that_is_full_is_no_defect_though_its_error_names_no_file(output, capsys):
+    def body() -> None:
+        FULL.write_text("more than nothing")
+
+    assert failures.run(body) == 1
+    assert capsys.readouterr().err == "the disk: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    "defect", [KeyError("x"), OSError("without a file"), BrokenPipeError(32, "Broken pipe")], ids=repr
+)
 def test_a_defect_keeps_its_traceback(output, defect):
     with pytest.raises(type(defect)):
         failures.run(failing_with(defect))

@@ -1,6 +1,7 @@
 """Images that look alike are found, whatever happened to them on the way, and never divided."""
 
 import io
+import tracemalloc
 from collections import defaultdict
 
 import numpy as np
@@ -61,6 +62,17 @@ def test_groups_are_chains_and_do_not_depend_on_order_or_blocks(monkeypatch):
     assert len(set(groups(compared[[0, 6, 11]]))) == 3
     monkeypatch.setattr("trafficsigns.grouping._BLOCK", 5)
     assert set(groups(compared)) == {0}
+
+
+def test_many_pictures_that_are_all_alike_take_no_room_for_their_pairs():
+    compared = vectors([thumbnail(scene(1))] * 6000)
+    tracemalloc.start()
+    numbers = groups(compared)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert set(numbers) == {numbers[0]}
+    # Their 18 million pairs alone, two numbers of eight bytes each, would be 288 MB.
+    assert peak < 250e6
 
 
 def test_products_are_whole_numbers_and_exact():

@@ -72,6 +72,19 @@ def test_signnames_beside_pickles_name_the_classes(tmp_path):
     assert archive.class_names == ("Stop", "Give way", "Turn, left")
 
 
+def test_names_beside_pickles_go_by_their_numbers_in_whatever_order_they_stand(tmp_path):
+    names = b"ClassId,SignName\n2,Roundabout\n0,Stop\n1,Give way\n"
+    archive = open_archive(write(tmp_path, {**pickles(), "signnames.csv": names}))
+    assert archive.class_names == ("Stop", "Give way", "Roundabout")
+
+
+@pytest.mark.parametrize("lines", [b"0,Stop\n2,Roundabout\n", b"stop,Stop\nyield,Give way\n", b"0,Stop\n00,Give way\n"])
+def test_names_beside_pickles_that_do_not_number_the_classes_are_refused(lines, tmp_path):
+    archive = open_archive(write(tmp_path, {**pickles(), "signnames.csv": b"ClassId,SignName\n" + lines}))
+    with pytest.raises(StepError, match=r"signnames.csv: expected the classes' numbers, 0 to 1,"):
+        _ = archive.class_names
+
+
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "PPM"])
 @pytest.mark.parametrize("way", [write, pack], ids=["folder", "zip"])
 def test_a_folder_a_class_needs_nothing_else(form, way, tmp_path):
@@ -89,6 +102,14 @@ def test_class_numbers_follow_the_folders_in_natural_order(tmp_path):
     assert {each.file: each.class_id for each in archive.annotations()} == {
         "1/a.png": 0, "2/a.png": 1, "10/a.png": 2, "é/a.png": 3,
     }  # fmt: skip
+
+
+def test_folders_that_differ_in_leading_zeros_alone_have_one_order(tmp_path):
+    """Names come from a set, whose order differs from process to process."""
+    picture = encoded(np.zeros((20, 20, 3), np.uint8))
+    pairs = [f"{zeros}{number}" for number in range(1, 9) for zeros in ("", "0")]
+    archive = open_archive(write(tmp_path, {f"{name}/a.png": picture for name in pairs}))
+    assert archive.class_names == tuple(f"{zeros}{number}" for number in range(1, 9) for zeros in ("0", ""))
 
 
 def test_a_class_name_file_gives_names_and_keeps_a_place_for_a_class_without_images(tmp_path):

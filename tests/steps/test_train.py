@@ -4,7 +4,7 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras import layers
 
 import train
-from trafficsigns import dataset, lenet, records, trainer, training
+from trafficsigns import dataset, lenet, presets, records, trainer, training
 from trafficsigns.checkpoint import Checkpoint
 from trafficsigns.failures import StepError
 
@@ -214,6 +214,38 @@ def test_training_ends_early_when_patience_does(images, monkeypatch, caplog):
     assert "no better epoch than 2 in 2 more: training ends early" in caplog.text
 
 
+def test_the_rate_rises_and_falls_as_a_cosine_and_decay_spares_offsets_and_norms():
+    options = trainer.Options(3, 16, 0.01)
+    optimizer = trainer._optimizer(presets.PRESETS["standard"], options, 1000)
+    optimizer.build(lenet.build(presets.PRESETS["standard"], 3).trainable_variables)
+    rate = optimizer._learning_rate
+    warm_up = round(trainer._WARM_UP * 1000)
+    assert [float(rate(step)) for step in (0, warm_up // 2, warm_up)] == pytest.approx([0, 0.005, 0.01], abs=2e-4)
+    middle = warm_up + (1000 - warm_up) // 2
+    assert [float(rate(step)) for step in (middle, 1000)] == pytest.approx([0.005, 0], abs=2e-5)
+    decays = {variable.path: optimizer._use_weight_decay(variable) for variable in optimizer._trainable_variables}
+    assert {path for path, decayed in decays.items() if not decayed} == {
+        path for path in decays if path.endswith(("/bias", "/gamma", "/beta"))
+    }
+    assert any(decays.values())
+
+
+def test_averages_follow_the_weights_quickly_at_first_and_slowly_later(images):
+    """Worked by hand: after step n an average keeps (1 + n) / (10 + n) of itself, and at most the slowest share."""
+    learner = trainer.Trainer(
+        presets.PRESETS["lenet5"], trainer.Options(1, 16, 0.01), 3, 6, tf.distribute.get_strategy()
+    )
+    for iterations, kept in ((1, 2 / 11), (89, 90 / 99), (10**6, trainer._SLOWEST_AVERAGE)):
+        for average, variable in zip(learner.averaged.weights, learner.network.weights, strict=True):
+            average.assign(tf.ones_like(average))
+            variable.assign(tf.zeros_like(variable))
+        learner._optimizer.iterations.assign(iterations)
+        learner._follow()
+        assert {round(float(value), 5) for weight in learner.averaged.get_weights() for value in weight.flat} == {
+            round(kept, 5)
+        }
+
+
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_learns_and_leaves_weights_of_full_precision(images, precision):
     outcome = training.fit(*images, NAMES, replace(SETTINGS, precision=precision, epochs=4))
@@ -237,14 +269,39 @@ def test_a_damaged_state_is_reported_and_not_used(tmp_path, caplog):
 def test_runs_share_a_state_only_if_nothing_between_them_differs(images):
     known = training.identity(*images, NAMES, SETTINGS)
     assert training.identity(*images, NAMES, SETTINGS) == known
+    learnt, judged = images
+    changes = {
+        "preset": "standard", "epochs": 4, "batch_size": 32, "learning_rate": 0.02, "seed": 2, "patience": 1,
+        "precision": "mixed_bfloat16",
+    }  # fmt: skip
+    assert set(changes) == set(asdict(SETTINGS))
     others = [
-        training.identity(*images, NAMES, replace(SETTINGS, seed=2)),
+        *(training.identity(*images, NAMES, replace(SETTINGS, **{name: value})) for name, value in changes.items()),
         training.identity(*images, NAMES[::-1], SETTINGS),
-        training.identity(signs(96, seed=3), images[1], NAMES, SETTINGS),
-        training.identity(images[1], images[0], NAMES, SETTINGS),
+        training.identity(signs(96, seed=3), judged, NAMES, SETTINGS),
+        training.identity(replace(learnt, labels=learnt.labels[::-1]), judged, NAMES, SETTINGS),
+        training.identity(learnt, signs(48, seed=3), NAMES, SETTINGS),
+        training.identity(learnt, replace(judged, labels=judged.labels[::-1]), NAMES, SETTINGS),
     ]
-    assert known not in others
-    assert len(set(others)) == 4
+    assert len({known, *others}) == len(others) + 1
+
+
+def test_other_code_or_another_version_is_another_run(images, monkeypatch, tmp_path):
+    known = training.identity(*images, NAMES, SETTINGS)
+    monkeypatch.setattr(training.keras, "__version__", "0")
+    assert training.identity(*images, NAMES, SETTINGS) != known
+    monkeypatch.undo()
+    package = Path(training.__file__).parent
+    # Whatever decides what a network becomes, from its layers to its augmentation.
+    assert {"trainer.py", "lenet.py", "layers.py", "augmentation.py", "dataset.py", "presets.py"} <= set(training._CODE)
+    for name in training._CODE:
+        (tmp_path / name).write_bytes((package / name).read_bytes())
+    monkeypatch.setattr(training, "__file__", str(tmp_path / "training.py"))
+    assert training.identity(*images, NAMES, SETTINGS) == known
+    for name in training._CODE:
+        (tmp_path / name).write_bytes((package / name).read_bytes() + b"#")
+        assert training.identity(*images, NAMES, SETTINGS) != known
+        (tmp_path / name).write_bytes((package / name).read_bytes())
 
 
 def test_a_finished_run_leaves_no_state(channels):

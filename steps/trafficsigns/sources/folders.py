@@ -81,6 +81,7 @@ class FolderArchive:
         return self._files.read(file)
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Order 2 before 10, and numbers before words."""
-    return [(int(part), "") if part.isdecimal() else (10**9, part) for part in re.split(r"(\d+)", name) if part]
+def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Order 2 before 10, and numbers before words; 01 and 1, which are alike in that, always in one order."""
+    parts = [(int(part), "") if part.isdecimal() else (10**9, part) for part in re.split(r"(\d+)", name) if part]
+    return parts, name

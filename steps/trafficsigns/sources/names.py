@@ -15,12 +15,30 @@ from trafficsigns.sources.files import Files
 FILES = ("classes.csv", "signnames.csv", "labels.csv")
 
 
+def numbered(files: Files) -> tuple[str, ...]:
+    """Return the names of classes that go by numbers, in the order of these; empty where there is no such file.
+
+    Raises ``StepError`` as ``read`` does, and unless the identifiers are the numbers from 0 on, each once.
+    """
+    given = read(files)
+    named = {int(identifier): name for identifier, name in given.items() if identifier.isdecimal()}
+    if sorted(named) != list(range(len(given))):
+        raise StepError(
+            f"{files.place}: {_table(files)}: expected the classes' numbers, 0 to {len(given) - 1}, in its first column"
+        )
+    return tuple(named[number] for number in range(len(named)))
+
+
+def _table(files: Files) -> str | None:
+    return next((name for name in files.names() if PurePosixPath(name).name in FILES), None)
+
+
 def read(files: Files) -> dict[str, str]:
     """Return names by identifier or folder, in the file's order; empty where there is no such file.
 
     Raises ``StepError`` for a file that is broken, names a class twice, or gives two classes one name.
     """
-    table = next((name for name in files.names() if PurePosixPath(name).name in FILES), None)
+    table = _table(files)
     if table is None:
         return {}
     place = f"{files.place}: {table}"

@@ -58,9 +58,8 @@ class PickledArchive:
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        """The names in the class-name file, or the benchmark's own."""
-        given = class_files.read(self._files)
-        return tuple(given.values()) if given else CLASS_NAMES
+        """The names in the class-name file, by their numbers, or the benchmark's own."""
+        return class_files.numbered(self._files) or CLASS_NAMES
 
     def annotations(self) -> Iterator[Annotation]:
         """Yield every image's annotation. Raises ``StepError`` for a pickle that cannot be used."""
