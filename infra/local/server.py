@@ -226,7 +226,8 @@ def _lock(state: Path) -> IO[str] | None:
 def _refuse_foreign(state: Path) -> None:
     """Raise ``RuntimeError`` for somebody else's folder: what is in it would be taken for leftovers, and removed."""
     foreign = [name for name in ("jobs", "endpoints", "objects") if (state / name).exists()]
-    if foreign and not (state / "moto.sqlite").exists():
+    ours = any((state / name).exists() for name in ("moto.sqlite", "records.sqlite"))
+    if foreign and not ours:
         raise RuntimeError(
             f"{state} holds {', '.join(foreign)}, and not by an embedded SageMaker: name an empty folder for its state"
         )

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -76,20 +77,30 @@ class Crew:
         if self._pool is None:
             return (function(self._archive, task) for task in tasks)
         remaining = iter(tasks)
-        waiting = deque(self._pool.submit(_call, function, task) for task in islice(remaining, self._width))
-        return self._results(waiting, function, remaining)
+        return self._results(deque(self._begun(function, islice(remaining, self._width))), function, remaining)
+
+    def _begun(self, function: Callable[..., Any], tasks: Iterable[Any]) -> list[Future[Any]]:
+        assert self._pool is not None
+        with _alive():
+            return [self._pool.submit(_call, function, task) for task in tasks]
 
     def _results(
         self, waiting: deque[Future[Any]], function: Callable[..., Any], tasks: Iterator[Any]
     ) -> Iterator[Any]:
-        assert self._pool is not None
-        try:
-            while waiting:
+        while waiting:
+            with _alive():
                 result = waiting.popleft().result()
-                waiting.extend(self._pool.submit(_call, function, task) for task in islice(tasks, 1))
-                yield result
-        except BrokenProcessPool as error:
-            raise StepError("a worker process was killed, for want of memory perhaps: try fewer --workers") from error
+            waiting.extend(self._begun(function, islice(tasks, 1)))
+            yield result
+
+
+@contextmanager
+def _alive() -> Iterator[None]:
+    """Turn the death of a process into a ``StepError``."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise StepError("a worker process was killed, for want of memory perhaps: try fewer --workers") from error
 
 
 def _open(folder: Path, images: Path | None) -> None:

@@ -27,7 +27,7 @@ _SCALE = 2000
 """Length of the compared vectors. They hold whole numbers, and no sum on the way to a product of two exceeds 2**24, so
 float32 is exact: no machine and no number of threads finds another group."""
 
-_BLOCK = 2048
+_BLOCK = 1024
 
 Vectors = npt.NDArray[np.float32]
 
@@ -79,7 +79,7 @@ def groups(compared: Vectors) -> npt.NDArray[np.int64]:
     for one, other in combinations_with_replacement(range(0, count, _BLOCK), 2):
         alike = compared[one : one + _BLOCK] @ compared[other : other + _BLOCK].T >= ALIKE * _SCALE**2
         ones, others = np.nonzero(alike)
-        ones, others = numbers[ones + one], numbers[others + other]
+        ones, others = numbers[one:][ones], numbers[other:][others]
         # Groups grow together block by block: a film of one sign has more pairs than memory has room for.
         if (apart := ones != others).any():
             edges = np.ones(int(apart.sum()), bool), (ones[apart], others[apart])

@@ -127,6 +127,27 @@ def test_an_alarm_that_is_on_already_does_not_keep_the_remedy_out(world, serving
     assert world.serving() == remedy
 
 
+@pytest.mark.parametrize(
+    ("handler", "words"),
+    [
+        ("def input_handler(data, context):\n    raise RuntimeError('no')\n", "refuses a golden picture"),
+        (
+            "def output_handler(response, context):\n    return b'{\"answers\": []}', 'application/json'\n",
+            "answer to a golden picture cannot be read",
+        ),
+    ],
+    ids=["none", "unreadable"],
+)
+def test_a_version_that_gives_a_golden_picture_no_answer_is_rejected(
+    handler, words, world, serving, second, tmp_path, capsys
+):
+    arn = second(world.put_model(0.7, f"\n{handler}", name=words.partition(" ")[0]))
+    assert world.deploy(tmp_path) == 1
+    assert words in line(capsys)
+    assert world.status(arn)[0] == "Rejected"
+    assert world.endpoint()["EndpointConfigName"] == serving
+
+
 class Crash(BaseException):
     """The death of the job, at once after a call was answered."""
 

@@ -285,6 +285,7 @@ def test_models_and_packages_are_steps_too(cloud: Cloud) -> None:
     container = {"Image": "any", "ModelDataUrl": cloud.s3("model.tar.gz")}
     arguments = {
         "ModelPackageGroupName": group,
+        "ModelApprovalStatus": "Approved",
         "InferenceSpecification": {
             "Containers": [container],
             "SupportedContentTypes": ["image/png"],

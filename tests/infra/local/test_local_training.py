@@ -226,7 +226,7 @@ def test_what_died_with_the_server_is_marked_and_every_change_is_told(tmp_path: 
         job = TrainingJob(context, {"TrainingJobName": name, **request})
         store.insert(job.kind, name, job.first_record())
     job.end("Completed", {})
-    (tmp_path / "jobs" / "lost" / "algo-1").mkdir(parents=True)
+    (tmp_path / "jobs" / "TrainingJob" / "lost" / "algo-1").mkdir(parents=True)
     after = Jobs(context)
     after.recover()
     after.recover()
@@ -235,7 +235,7 @@ def test_what_died_with_the_server_is_marked_and_every_change_is_told(tmp_path: 
     assert lost is not None
     assert lost["FailureReason"] == LOST
     assert stages(lost) == ["Starting", "Failed"]
-    assert list((tmp_path / "jobs").iterdir()) == []
+    assert list((tmp_path / "jobs" / "TrainingJob").iterdir()) == []
     store.close()
 
 
