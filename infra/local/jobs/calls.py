@@ -99,7 +99,7 @@ class Jobs:
                 records = [
                     r for r in self._context.store.list(kind) if r[f"{kind}Status"] in ("InProgress", "Stopping")
                 ]
-                # A client that knows the address may have been quicker than this.
+                # What this server has begun itself is not lost.
                 lost = [job_class(self._context, r) for r in records if (kind, r[f"{kind}Name"]) not in self._running]
                 for job in lost:
                     job.end("Failed", {"FailureReason": LOST})

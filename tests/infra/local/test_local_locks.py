@@ -11,6 +11,7 @@ from typing import Any
 from infra.local import clock
 from infra.local.endpoints.calls import Endpoints
 from infra.local.endpoints.hosting import EndpointContext
+from infra.local.endpoints.rollouts import Traffic
 from infra.local.resources import Resources
 from infra.local.service import Service
 from infra.local.store import Store
@@ -57,7 +58,7 @@ def test_an_update_does_not_hold_the_store_while_it_asks_for_alarms_and_scaling(
     }
     store.insert("Endpoint", "e", record)
     serving = endpoints._hosting.fleet({"EndpointConfigName": "before"})
-    endpoints._hosting._route("e", SimpleNamespace(serving=serving, coming=None, share=0.0))  # type: ignore[arg-type]
+    endpoints._hosting._route("e", Traffic(serving))
     deployment = {
         "BlueGreenUpdatePolicy": {
             "TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0},
