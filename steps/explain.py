@@ -31,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def explain(model_dir: Path, image: Path, output: Path) -> None:
     """Draw the sheet and write it whole or not at all.
 
-    Raises ``StepError`` for an archive or an image that cannot be read.
+    Raises ``StepError`` for an archive or an image that cannot be read, and for a model that shows nothing of itself.
     """
-    from trafficsigns import archive, features
+    from trafficsigns import archive, features, signatures
 
     try:
         encoded = image.read_bytes()
@@ -42,6 +42,8 @@ def explain(model_dir: Path, image: Path, output: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="model-") as scratch:
         model = archive.opened(model_dir, Path(scratch))
         drawn = features.pictures(model.explain(encoded))
+        if not drawn:
+            raise StepError(f"{model.origin}: shows no stages, since it has no signature {signatures.EXPLAIN}")
         answer = model.answer([encoded])
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = output.with_name(f".{output.name}.part")

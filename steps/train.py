@@ -102,7 +102,8 @@ def train(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
     checkpoint = None
     if arguments.checkpoint_dir is not None:
-        run = training.identity(training_images, validation_images, names, settings)
+        replicas = team.strategy.num_replicas_in_sync
+        run = training.identity(training_images, validation_images, names, settings, replicas)
         checkpoint = Checkpoint(arguments.checkpoint_dir / run)
     outcome = training.fit(training_images, validation_images, names, settings, checkpoint, team)
     if team.is_chief:

@@ -57,8 +57,9 @@ def multiscale(shape: Multiscale, classes: int) -> keras.Model:
     Sources: Sermanet and LeCun, "Traffic sign recognition with multi-scale convolutional networks", IJCNN 2011
     (features of all scales into the classifier); Ciresan et al., "Multi-column deep neural network for traffic sign
     classification", Neural Networks 32 (2012) (columns that see the image prepared differently); Mishkin et al.,
-    "Systematic evaluation of CNN advances on the ImageNet", CVIU 161 (2017) (learned colour transform); Jaderberg et
-    al., "Spatial transformer networks", NeurIPS 2015; Srivastava et al., "Dropout", JMLR 15 (2014).
+    "Systematic evaluation of CNN advances on the ImageNet", CVIU 161 (2017) (learned colour transform); Maas et al.,
+    "Rectifier nonlinearities improve neural network acoustic models", ICML 2013 (leaky ReLU); Jaderberg et al.,
+    "Spatial transformer networks", NeurIPS 2015; Srivastava et al., "Dropout", JMLR 15 (2014).
     """
     images = keras.Input((SIDE, SIDE, 3), name="images")
     colour, contrast = Standardise(name="standardised")(images), LocalContrast(name="contrast")(images)

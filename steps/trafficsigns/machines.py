@@ -89,30 +89,28 @@ def assemble(job: Job) -> Team:
         workers = [f"{host}:{_FIRST_PORT + number}" for number, host in enumerate(job.hosts)]
         task = {"type": "worker", "index": job.index}
         os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": task})
-        logger.info("training together with %s as %s", ", ".join(job.hosts), job.current)
+        logger.info("%s waits for %s", job.current, ", ".join(job.hosts))
         return Team(tf.distribute.MultiWorkerMirroredStrategy(), job.is_chief)
     if len(tf.config.list_physical_devices("GPU")) > 1:
         return Team(tf.distribute.MirroredStrategy())
     return alone()
 
 
-def check_precision(precision: str, replicas: int) -> None:
-    """Raise ``StepError`` for float16 on several processors.
+def check(batch_size: int, precision: str, replicas: int) -> None:
+    """Raise ``StepError`` unless so many processors can share a batch, and compute at a precision, together.
 
-    Keras looks for gradients that overflowed before the processors add theirs up, and only at the first one's: what
-    overflows at another is taken for a step, or the processors wait for each other for ever.
+    float16 is for one: Keras looks for gradients that overflowed before the processors add theirs up, and only at the
+    first one's. What overflows at another is taken for a step, or the processors wait for each other for ever.
     Source: ``LossScaleOptimizer._tf_apply`` of Keras 3.15.
     """
-    if precision == "mixed_float16" and replicas > 1:
-        raise StepError(
-            f"--precision mixed_float16 is for one processor, and these are {replicas}: mixed_bfloat16 is not"
-        )
-
-
-def check_batch(batch_size: int, replicas: int) -> None:
-    """Raise ``StepError`` unless a batch can be shared equally."""
     if batch_size % replicas:
         raise StepError(
             f"a batch of {batch_size} images cannot be shared equally by {replicas} processors: "
             f"choose a --batch-size that {replicas} divides"
         )
+    if precision == "mixed_float16" and replicas > 1:
+        raise StepError(
+            f"--precision mixed_float16 is for one processor, and these are {replicas}: mixed_bfloat16 is not"
+        )
+    if replicas > 1:
+        logger.info("%d processors learn from %d of %d images each", replicas, batch_size // replicas, batch_size)

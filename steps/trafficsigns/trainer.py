@@ -49,6 +49,10 @@ class Trainer:
     Judged and kept are exponential moving averages of the weights (Polyak and Juditsky, SIAM J. Control Optim. 30,
     1992), which are better and calmer than the weights of any single step. With several processors each holds the
     same weights, takes its part of every batch, and normalises by the statistics of the whole batch.
+
+    Sources: Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019 (AdamW), and "SGDR", ICLR 2017
+    (rates that fall as a cosine); Goyal et al., "Accurate, large minibatch SGD", 2017 (warm-up); Szegedy et al.,
+    "Rethinking the Inception architecture for computer vision", CVPR 2016 (label smoothing).
     """
 
     def __init__(

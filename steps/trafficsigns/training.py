@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import platform
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +21,7 @@ import tensorflow as tf
 from trafficsigns import calibration, dataset, machines
 from trafficsigns.checkpoint import Checkpoint, digest
 from trafficsigns.dataset import Images, Plan
+from trafficsigns.failures import StepError
 from trafficsigns.images import SIDE
 from trafficsigns.presets import PRESETS
 from trafficsigns.trainer import Options, Trainer
@@ -35,6 +38,7 @@ _CODE = (
     "calibration.py",
     "lenet.py",
     "layers.py",
+    "machines.py",
 )
 
 
@@ -98,16 +102,15 @@ def fit(
 
     With a ``checkpoint`` the state is saved after each epoch, and a state found there is continued to the same weights
     as without the interruption. Of the machines of a ``team`` each calls this with the same arguments, and each gets
-    the same outcome; only the chief saves. Raises ``StepError`` when the loss is no longer a number, or when a batch
-    cannot be shared equally.
+    the same outcome; only the chief saves. Raises ``StepError`` when the loss is no longer a number, when guessing
+    would be better than what is learned, or when a batch cannot be shared equally.
     """
     team = team or machines.alone()
     keras.utils.set_random_seed(settings.seed)
     preset = PRESETS[settings.preset]
     training = dataset.balanced(training, preset.balance)
     batch_size = min(settings.batch_size, len(training.labels))
-    machines.check_batch(batch_size, team.strategy.num_replicas_in_sync)
-    machines.check_precision(settings.precision, team.strategy.num_replicas_in_sync)
+    machines.check(batch_size, settings.precision, team.strategy.num_replicas_in_sync)
     options = Options(settings.epochs, batch_size, settings.learning_rate, settings.precision)
     trainer = Trainer(preset, options, len(names), len(training.labels) // batch_size, team.strategy)
     history = _restore(trainer, checkpoint) if checkpoint else []
@@ -117,6 +120,7 @@ def fit(
     while len(history) < settings.epochs and not _out_of_patience(history, settings.patience):
         history.append(_epoch(trainer, stream, answer, validation, len(history) + 1))
         _report(history, settings.epochs)
+        _require_learning(history, settings.epochs, len(names))
         if selected(history) == len(history):
             trainer.keep()
         if checkpoint:
@@ -161,10 +165,15 @@ def _restore(trainer: Trainer, checkpoint: Checkpoint) -> list[Epoch]:
     return [Epoch(**epoch) for epoch in history]
 
 
-def identity(training: Images, validation: Images, names: Sequence[str], settings: Hyperparameters) -> str:
-    """Name a run by a digest of all that decides its outcome: code, data, classes, hyper-parameters and seed."""
+def identity(
+    training: Images, validation: Images, names: Sequence[str], settings: Hyperparameters, replicas: int = 1
+) -> str:
+    """Name a run by a digest of all that decides its outcome.
+
+    That is code, data, classes, hyper-parameters, seed, and how many processors share a batch.
+    """
     code = [Path(__file__).with_name(name).read_bytes() for name in _CODE]
-    options = json.dumps([asdict(settings), names, tf.__version__, keras.__version__]).encode()
+    options = json.dumps([asdict(settings), names, replicas, tf.__version__, keras.__version__]).encode()
     data = (training.pixels, training.labels, validation.pixels, validation.labels)
     return digest([*code, options, *(array.tobytes() for array in data)])
 
@@ -172,6 +181,21 @@ def identity(training: Images, validation: Images, names: Sequence[str], setting
 def selected(history: Sequence[Epoch]) -> int:
     """Name the epoch that validation prefers, by its loss: good networks differ by a handful of wrong answers."""
     return min(history, key=lambda epoch: epoch.validation_loss).epoch
+
+
+def _require_learning(history: Sequence[Epoch], epochs: int, classes: int) -> None:
+    """Raise ``StepError`` where the hours that are left would be wasted.
+
+    Within the first quarter, and two epochs at least, a rate that still rises may shake a network without harm.
+    """
+    last, guessing = history[-1], math.log(classes)
+    if not math.isfinite(last.validation_loss):
+        raise StepError(f"the validation loss is no number after epoch {last.epoch}: try a lower --learning-rate")
+    if last.epoch > max(2, epochs / 4) and last.loss > guessing:
+        raise StepError(
+            f"after epoch {last.epoch} the loss is {last.loss:.4g}, and guessing one of {classes} classes would make "
+            f"it {guessing:.4g}: try a lower --learning-rate"
+        )
 
 
 def _out_of_patience(history: Sequence[Epoch], patience: int) -> bool:
@@ -203,7 +227,8 @@ def judge(answer: Callable[[tf.Tensor], tf.Tensor], images: Images) -> tuple[flo
 
 def _report(history: Sequence[Epoch], epochs: int) -> None:
     last = history[-1]
-    remaining = (epochs - last.epoch) * sum(epoch.seconds for epoch in history) / len(history)
+    # The median: an epoch in which the machine slept for an hour says nothing of the next ones.
+    remaining = (epochs - last.epoch) * statistics.median(epoch.seconds for epoch in history)
     logger.info(
         "epoch %d/%d loss %.4f accuracy %.4f validation_loss %.4f validation_accuracy %.4f images/s %.0f eta %.0fs",
         last.epoch, epochs, last.loss, last.accuracy, last.validation_loss, last.validation_accuracy,

@@ -9,8 +9,11 @@ from PIL import Image
 
 import explain
 from pipeline.settings import ROOT
-from trafficsigns import archive, export, features, lenet
+from trafficsigns import archive as archives
+from trafficsigns import export, features, lenet
 from trafficsigns.presets import PRESETS
+
+pytest_plugins = ["painted_model"]
 
 NAMES = [f"sign {index}" for index in range(7)]
 
@@ -35,7 +38,7 @@ def image(tmp_path_factory):
 
 def test_the_archive_explains_an_image_as_the_network_sees_it(model, image):
     folder, network = model
-    told = archive.load(folder).explain(image.read_bytes())
+    told = archives.load(folder).explain(image.read_bytes())
     np.testing.assert_array_equal(told["filters"], network.get_layer("conv1").kernel)
     names = [name.split("_", 1)[1] for name in sorted(told) if name != "filters"]
     assert names[:6] == ["straightened", "colour", "conv1", "pool1", "norm1", "relu1"]
@@ -107,4 +110,11 @@ def test_what_is_no_image_is_named_and_nothing_is_written(model, tmp_path, capsy
     command = ["--model-dir", str(model[0]), "--image", str(tmp_path / name), "--output", str(output)]
     assert explain.main(command) == 1
     assert reason in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_model_that_shows_nothing_of_itself_is_named(archive, image, tmp_path, capsys):
+    output = tmp_path / "sheet.png"
+    assert explain.main(["--model-dir", str(archive), "--image", str(image), "--output", str(output)]) == 1
+    assert f"{archive}: shows no stages" in capsys.readouterr().err
     assert not output.exists()

@@ -1,4 +1,8 @@
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -36,14 +40,72 @@ def test_a_configuration_that_does_not_say_who_is_there_is_refused(content, reas
         machines.read(told(content))
 
 
+def test_a_machine_with_several_gpus_uses_them_all_without_being_asked(monkeypatch, tmp_path):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind, kind] if kind == "GPU" else [])
+    team = machines.assemble(machines.read({}, tmp_path / "resourceconfig.json"))
+    assert isinstance(team.strategy, tf.distribute.MirroredStrategy)
+    assert team.is_chief
+
+
 def test_float16_is_for_one_processor():
-    machines.check_precision("mixed_float16", 1)
-    machines.check_precision("mixed_bfloat16", 8)
+    machines.check(128, "mixed_float16", 1)
+    machines.check(128, "mixed_bfloat16", 8)
     with pytest.raises(StepError, match="mixed_float16 is for one processor, and these are 2: mixed_bfloat16"):
-        machines.check_precision("mixed_float16", 2)
+        machines.check(128, "mixed_float16", 2)
 
 
 def test_a_batch_must_be_shared_equally():
-    machines.check_batch(128, 4)
+    machines.check(128, "float32", 4)
     with pytest.raises(StepError, match="128 images cannot be shared equally by 3 processors"):
-        machines.check_batch(128, 3)
+        machines.check(128, "float32", 3)
+
+
+MIRRORED = """
+import json, sys
+from dataclasses import replace
+import numpy as np, tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from trafficsigns import dataset, machines, presets, training
+dropout = float(sys.argv[1])
+standard = presets.PRESETS["standard"]
+shape = replace(standard.network, blocks=((8, 5), (16, 5), (16, 3), (16, 3)), hidden=16, dropout=dropout)
+presets.PRESETS["standard"] = replace(standard, network=shape)
+random = np.random.default_rng(1)
+labels = random.integers(0, 3, 96)
+pixels = random.integers(0, 80, (96, 32, 32, 3), dtype=np.uint8)
+pixels[np.arange(96), 8 * labels + 4] += 150
+images = dataset.Images(pixels, labels.astype(np.int64))
+settings = training.Hyperparameters("standard", epochs=2, batch_size=16, learning_rate=0.001, seed=1)
+teams = [machines.Team(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])), machines.alone()]
+outcomes = [training.fit(images, images, ["Stop", "a", "b"], settings, team=team) for team in teams]
+print(json.dumps([team.strategy.num_replicas_in_sync for team in teams]))
+print(json.dumps([[epoch.loss for epoch in outcome.history] for outcome in outcomes]))
+weights = [np.concatenate([weight.ravel() for weight in outcome.network.get_weights()]) for outcome in outcomes]
+print(float(np.abs(weights[0] - weights[1]).max()), float(np.abs(weights[1]).max()))
+"""
+
+
+def mirrored(dropout: float):
+    """Train the default network, with fewer filters, on two processors of a kind and on one."""
+    command = [sys.executable, "-c", MIRRORED, str(dropout)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(machines.__file__).parents[1]), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    replicas, losses, differences = done.stdout.splitlines()[-3:]
+    assert json.loads(replicas) == [2, 1]
+    return json.loads(losses), [float(number) for number in differences.split()]
+
+
+def test_two_processors_learn_what_one_learns_from_the_same_batches():
+    """With all that the default network has but dropout: shared statistics, the transformer, averages of weights."""
+    (together, alone), (difference, largest) = mirrored(0.0)
+    assert together == pytest.approx(alone, rel=1e-4)
+    assert difference < 1e-3 * largest
+
+
+def test_two_processors_learn_with_dropout_in_a_course_of_their_own():
+    (together, alone), _ = mirrored(0.5)
+    assert together != alone
+    assert together[1] < together[0]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ import tensorflow as tf
 from keras import layers
 
 import train
-from trafficsigns import dataset, lenet, presets, records, trainer, training
+from trafficsigns import calibration, dataset, lenet, presets, records, trainer, training
 from trafficsigns.checkpoint import Checkpoint
 from trafficsigns.failures import StepError
 
@@ -102,6 +103,23 @@ def test_the_environment_of_a_training_job_suffices_for_a_complete_archive(chann
     answer = served.signatures["serving_default"](image_bytes=tf.stack(encoded))
     accuracy = np.mean(answer["class_id"].numpy() == images[1].labels)
     assert accuracy == pytest.approx(record["history"][record["selected_epoch"] - 1]["validation_accuracy"])
+
+
+def test_what_is_served_has_the_temperature_that_suits_validation_best(channels, images):
+    """Every eighth label is wrong, so that no network can be sure and right."""
+    wrong = np.arange(48) % 8 == 0
+    labels = np.where(wrong, (images[1].labels + 1) % 3, images[1].labels)
+    for shard in (channels / "validation").iterdir():
+        shard.unlink()
+    write_split(channels / "validation", dataset.Images(images[1].pixels, labels))
+    assert run("--epochs", "4") == 0
+    temperature = json.loads((channels / "model/1/assets.extra/training.json").read_text())["temperature"]
+    served = tf.saved_model.load(str(channels / "model/1"))
+    encoded = tf.stack([tf.io.encode_png(image) for image in images[1].pixels])
+    # But for a constant, these are the network's logits: what divided them must be what suits them best.
+    logits = np.log(served.signatures["serving_default"](image_bytes=encoded)["probabilities"].numpy()) * temperature
+    assert calibration.fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.01)
+    assert abs(temperature - 1.0) > 0.05, "or nothing is shown"
 
 
 @pytest.mark.parametrize(("exponent", "expected"), [(0.0, [2, 8, 32]), (0.5, [8, 16, 32]), (1.0, [32, 32, 32])])
@@ -254,6 +272,47 @@ def test_mixed_precision_learns_and_leaves_weights_of_full_precision(images, pre
     assert keras.mixed_precision.dtype_policy().name == "float32", "the next network is not touched by it"
 
 
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", ["standard", "best"])
+def test_a_network_computes_in_the_precision_that_was_asked_for(images, name, precision):
+    alone, plan = tf.distribute.get_strategy(), dataset.Plan(16, 1, 1, None)
+    learner = trainer.Trainer(presets.PRESETS[name], trainer.Options(1, 16, 0.001, precision), 3, 2, alone)
+    computing = {layer.compute_dtype for layer in learner.network.layers if isinstance(layer, layers.Conv2D)}
+    assert computing == {precision.removeprefix("mixed_")}
+    assert learner.network.output.dtype == "float32", "of softmax and loss sixteen bits are too few"
+    scales = isinstance(learner._optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scales is (precision == "mixed_float16")
+    before = learner.averaged.get_weights()
+    loss, _ = learner.epoch(training._stream(images[0], NAMES, plan, 0, alone), 1)
+    assert np.isfinite(loss)
+    moved = any(np.any(old != new) for old, new in zip(before, learner.averaged.get_weights(), strict=True))
+    # Loss scaling begins so high that float16's first steps may overflow; it leaves them out, as it should.
+    assert moved or scales
+
+
+def test_a_preset_is_trained_by_its_own_recipe(images, monkeypatch):
+    """The table says how rare classes are repeated and what augmentation does; nothing else tells the loop."""
+    taken = {}
+    stream = training._stream
+
+    def noted(learnt, names, plan, *more):
+        taken.update(labels=learnt.labels, plan=plan)
+        return stream(learnt, names, plan, *more)
+
+    monkeypatch.setattr(training, "_stream", noted)
+    chosen = np.append(
+        np.flatnonzero(images[0].labels == 0), [np.argmax(images[0].labels == label) for label in (1, 2)]
+    )
+    rare = dataset.Images(images[0].pixels[chosen], images[0].labels[chosen])
+    settings = training.Hyperparameters.of("best", 1, epochs=1, batch_size=16)
+    outcome = training.fit(rare, images[1], NAMES, settings)
+    best = presets.PRESETS["best"]
+    assert np.bincount(taken["labels"]).tolist() == np.bincount(dataset.balanced(rare, best.balance).labels).tolist()
+    assert len(taken["labels"]) > len(rare.labels)
+    assert taken["plan"].disturbances == best.disturbances != presets.PRESETS["fast"].disturbances
+    assert len([layer for layer in outcome.network.layers if layer.name.startswith("logits")]) == 3
+
+
 def test_a_damaged_state_is_reported_and_not_used(tmp_path, caplog):
     checkpoint = Checkpoint(tmp_path)
     assert checkpoint.restore(2) is None
@@ -283,6 +342,7 @@ def test_runs_share_a_state_only_if_nothing_between_them_differs(images):
         training.identity(learnt, signs(48, seed=3), NAMES, SETTINGS),
         training.identity(learnt, replace(judged, labels=judged.labels[::-1]), NAMES, SETTINGS),
     ]
+    others.append(training.identity(*images, NAMES, SETTINGS, replicas=2))
     assert len({known, *others}) == len(others) + 1
 
 
@@ -293,7 +353,8 @@ def test_other_code_or_another_version_is_another_run(images, monkeypatch, tmp_p
     monkeypatch.undo()
     package = Path(training.__file__).parent
     # Whatever decides what a network becomes, from its layers to its augmentation.
-    assert {"trainer.py", "lenet.py", "layers.py", "augmentation.py", "dataset.py", "presets.py"} <= set(training._CODE)
+    decisive = ("trainer", "lenet", "layers", "augmentation", "dataset", "presets", "machines")
+    assert {f"{name}.py" for name in decisive} <= set(training._CODE)
     for name in training._CODE:
         (tmp_path / name).write_bytes((package / name).read_bytes())
     monkeypatch.setattr(training, "__file__", str(tmp_path / "training.py"))
@@ -320,7 +381,7 @@ def test_an_epoch_shows_each_image_once_and_the_next_in_another_order(images, mo
     assert [label for _, labels in stream for label in labels] == [images[0].labels[index] for index in order]
 
 
-def test_each_epoch_writes_one_line_that_metric_definitions_can_read(images, caplog):
+def test_each_epoch_writes_one_line_with_the_time_that_is_left(images, caplog):
     with caplog.at_level(logging.INFO, logger=training.__name__):
         outcome = training.fit(*images, NAMES, replace(SETTINGS, epochs=2))
     number = r"([0-9.]+)"
@@ -331,6 +392,31 @@ def test_each_epoch_writes_one_line_that_metric_definitions_can_read(images, cap
     found = [re.fullmatch(pattern, record.message) for record in caplog.records]
     assert [int(match[1]) for match in found] == [1, 2]
     assert float(found[1][5]) == pytest.approx(outcome.history[1].validation_accuracy, abs=1e-4)
+    assert float(found[0][7]) == pytest.approx(outcome.history[0].seconds, abs=0.5)
+    assert float(found[1][7]) == 0
+
+
+def test_an_epoch_in_which_the_machine_slept_does_not_spoil_the_time_that_is_left(caplog):
+    history = [training.Epoch(number, 1, 1, 1, 1, 1, seconds) for number, seconds in enumerate((9000, 30, 32), 1)]
+    with caplog.at_level(logging.INFO, logger=training.__name__):
+        training._report(history, 8)
+    assert caplog.records[-1].message.endswith("eta 160s")
+
+
+def test_a_long_epoch_tells_how_far_it_is(images, monkeypatch, caplog):
+    """Three calls of ten seconds each make an epoch: after the first of epoch 2 of 3, five are left."""
+    learner = trainer.Trainer(
+        presets.PRESETS["lenet5"], trainer.Options(3, 16, 0.01), 3, 6, tf.distribute.get_strategy()
+    )
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(trainer, "_STEPS_AT_ONCE", 2)
+    monkeypatch.setattr(trainer, "_SILENCE", 9.0)
+    stream = training._stream(images[0], NAMES, dataset.Plan(16, 1, 1, None), 0, tf.distribute.get_strategy())
+    with caplog.at_level(logging.INFO, logger=trainer.__name__):
+        learner.epoch(stream, 2)
+    told = [record.message for record in caplog.records]
+    assert told == [f"epoch 2 step {done}/6 eta {left}s" for done, left in ((2, 50), (4, 40), (6, 30))]
 
 
 def test_without_shards_the_folder_is_named(channels, capsys):
@@ -363,6 +449,33 @@ def test_a_damaged_shard_is_refused(channels, capsys):
 def test_a_training_that_diverges_stops_and_says_where(channels, capsys):
     assert run("--learning-rate", "1e30") == 1
     assert re.search(r"loss is no number since epoch \d+, step \d+: .*--learning-rate", failure(channels, capsys))
+
+
+def test_a_training_that_learns_nothing_stops_and_says_so(channels, capsys):
+    """Far too high a rate, and yet no loss that is no number: hours of it would lead to nothing."""
+    assert run("--learning-rate", "30", "--epochs", "40") == 1
+    reason = failure(channels, capsys)
+    assert re.search(
+        r"after epoch \d+ the loss is .*, and guessing one of 3 classes .* 1\.099: .*--learning-rate", reason
+    )
+
+
+def test_nobody_is_hurried_in_the_first_quarter():
+    def history(*losses):
+        return [training.Epoch(number, loss, 0, 1, 0, 0, 0) for number, loss in enumerate(losses, 1)]
+
+    training._require_learning(history(9.0, 9.0), 4, 43)
+    training._require_learning(history(*[9.0] * 10), 40, 43)
+    training._require_learning(history(9.0, 9.0, 3.7), 4, 43)
+    for hopeless in (history(9.0, 9.0, 3.8), history(*[9.0] * 11)):
+        with pytest.raises(StepError, match=r"guessing one of 43 classes would make it 3\.761"):
+            training._require_learning(hopeless, 4 if len(hopeless) == 3 else 40, 43)
+
+
+def test_weights_that_break_in_the_last_step_are_not_exported(channels, capsys, monkeypatch):
+    monkeypatch.setattr(training, "judge", lambda *_: (float("nan"), 0.3))
+    assert run("--epochs", "1") == 1
+    assert "the validation loss is no number after epoch 1" in failure(channels, capsys)
 
 
 def test_a_missing_handler_is_noticed_before_training(channels, capsys, monkeypatch):
