@@ -27,7 +27,12 @@ def _place(package: str, name: str) -> str:
 sys.modules.setdefault("pkg_resources", SimpleNamespace(resource_filename=_place))  # type: ignore[arg-type]
 import parliament  # noqa: E402 - needs the line above
 
-KNOWN = {"AWS::Partition": "aws", "AWS::Region": "eu-central-1", "AWS::AccountId": "123456789012"}
+KNOWN = {
+    "AWS::Partition": "aws",
+    "AWS::Region": "eu-central-1",
+    "AWS::AccountId": "123456789012",
+    "KeptKeyArn": "arn:aws:kms:eu-central-1:123456789012:key/2",
+}
 
 ARNS = {
     "AWS::KMS::Key": "arn:aws:kms:eu-central-1:123456789012:key/1",
@@ -35,6 +40,15 @@ ARNS = {
     "AWS::SQS::Queue": "arn:aws:sqs:eu-central-1:123456789012:queue",
 }
 """What stands for a resource that a template makes."""
+
+
+NEWER = {
+    "billing:GetBillingViewData",
+    "ec2:DescribeVpcEncryptionControls",
+    "lambda:GetFunctionScalingConfig",
+    "s3:GetBucketAbac",
+}
+"""Actions that are younger than parliament's copy of the reference. cfn-lint knows them, and no invented ones."""
 
 
 def documents(template: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -70,7 +84,8 @@ def _resolved(node: Any, names: dict[str, str]) -> Any:
 def findings(document: dict[str, Any]) -> list[str]:
     """Return what parliament has against a policy."""
     analyzed = parliament.analyze_policy_string(json.dumps(document))
-    return [f"{found.issue}: {found.detail}" for found in analyzed.findings]
+    told = [f"{found.issue}: {found.detail}" for found in analyzed.findings]
+    return [each for each in told if each.removeprefix("UNKNOWN_ACTION: Unknown action ") not in NEWER]
 
 
 def main(templates: Sequence[str]) -> int:

@@ -180,6 +180,17 @@ def destroy(client: Any, stack: str) -> bool:
     return True
 
 
+def missing(client: Any, stack: str, template: str) -> list[str]:
+    """Return the kinds of resources that a template may make, if its stack was never made; else nothing.
+
+    Unlike ``plan`` it leaves nothing behind that only deleting a stack removes, which not everybody may who looks.
+    """
+    described = _settled(client, stack)
+    if described is not None and described["StackStatus"] not in (*NEVER_MADE, "REVIEW_IN_PROGRESS"):
+        return []
+    return sorted(set(client.get_template_summary(TemplateBody=template).get("ResourceTypes", [])))
+
+
 def drift(client: Any, stack: str) -> list[str]:
     """Return what differs from how a stack was deployed, because somebody changed it by hand; a phrase a resource.
 
@@ -214,6 +225,23 @@ def _drifted(found: dict[str, Any]) -> str:
     places = ", ".join(each["PropertyPath"] for each in found.get("PropertyDifferences", []))
     status = found["StackResourceDriftStatus"].lower()
     return f"{found['LogicalResourceId']} {status}{f' ({places})' if places else ''}"
+
+
+def resources(client: Any, stack: str) -> dict[str, str]:
+    """Return the physical names of a stack's resources by their logical ones; none where there is no such stack."""
+    try:
+        pages = client.get_paginator("list_stack_resources").paginate(StackName=stack)
+        found = [each for page in pages for each in page["StackResourceSummaries"]]
+    except ClientError as error:
+        if "does not exist" in str(error):
+            return {}
+        raise StackError(f"stack {stack}: {_words(error)}") from error
+    gone = ("DELETE_COMPLETE", "DELETE_SKIPPED")
+    return {
+        each["LogicalResourceId"]: each["PhysicalResourceId"]
+        for each in found
+        if each["ResourceStatus"] not in gone and each.get("PhysicalResourceId")
+    }
 
 
 def outputs(client: Any, stack: str) -> dict[str, str]:

@@ -96,7 +96,10 @@ def official(folder: Path, progress: downloads.Progress = lambda name, here, tot
 
     What is already there and whole is kept, what broke off is continued. Raises ``DatasetError``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatasetError(f"{folder} cannot be made a folder: {error.strerror}") from error
     for name, expected in OFFICIAL_FILES.items():
         try:
             downloads.fetch(f"{OFFICIAL_ARCHIVE}/{name}", folder / name, expected, progress)
@@ -182,7 +185,8 @@ def existing(settings: Settings, cloud: Cloud, address: str) -> Dataset:
             f"{address} is not in {cloud.bucket}, the only bucket that the stacks' roles may read: copy it there "
             f"(aws s3 sync), or name a role that may in [aws.job_roles] preprocess"
         )
-    root = parsed.path.strip("/")
+    # What `signs run` calls such a set's address, and the registry its data, is that of the listing.
+    root = parsed.path.strip("/").removesuffix("/listing")
     s3 = cloud.client("s3")
     try:
         first = next(_keys(s3, parsed.netloc, root), None)
@@ -191,7 +195,7 @@ def existing(settings: Settings, cloud: Cloud, address: str) -> Dataset:
         first = listed = None
     if first is None:
         raise DatasetError(f"{address} holds no objects: name a prefix with the GTSRB archives in it")
-    whole = address.rstrip("/")
+    whole = f"s3://{parsed.netloc}/{root}"
     return Dataset(whole) if listed is None else Dataset(f"{whole}/listing", f"{whole}/images")
 
 

@@ -11,7 +11,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from pipeline import registry
 from pipeline.clouds import Cloud
+
+PROVEN = "Proven"
+"""The tag by which deployment says that an endpoint configuration answered its golden pictures right."""
 
 
 class EndpointError(Exception):
@@ -72,10 +76,10 @@ def watch(cloud: Cloud, name: str, seconds: float) -> Iterator[tuple[dict[str, A
 
 
 def until_served(cloud: Cloud, name: str, arn: str, seconds: float, limit: float) -> Iterator[str]:
-    """Yield what happens in words whenever it changes, until the endpoint serves a version.
+    """Yield what happens in words whenever it changes, until the endpoint serves a version that has proved itself.
 
-    Looks every few ``seconds``. Raises ``EndpointError`` when the version is no longer approved, with the reason, or
-    does not serve within ``limit`` seconds.
+    Looks every few ``seconds``. Raises ``EndpointError`` when the version is no longer approved, with the reason, when
+    a newer one is, which is what deployment goes for, or when it does not serve within ``limit`` seconds.
     """
     sagemaker, deadline, said = cloud.client("sagemaker"), time.monotonic() + limit, ""
     while True:
@@ -84,15 +88,28 @@ def until_served(cloud: Cloud, name: str, arn: str, seconds: float, limit: float
         if state != said:
             yield state
             said = state
-        if described and (described["EndpointStatus"], described["ModelPackageArn"]) == ("InService", arn):
+        # In service is also what is about to be turned down: golden pictures can be sent to nothing else.
+        if described and _serves(described, arn) and _proven(sagemaker, described["EndpointConfigName"]):
             return
         package = sagemaker.describe_model_package(ModelPackageName=arn)
         if package["ModelApprovalStatus"] != "Approved":
             reason = package.get("ApprovalDescription") or "no reason is given"
             raise EndpointError(f"{arn} is {package['ModelApprovalStatus']}: {reason}")
+        newest = registry.newest_approved(cloud, package["ModelPackageGroupName"])
+        if newest is not None and newest.number > package["ModelPackageVersion"]:
+            raise EndpointError(f"version {newest.number} is approved too, and newer: it is to serve instead")
         if time.monotonic() > deadline:
             raise EndpointError(f"{arn} does not serve after {limit:.0f} s; last: {state}")
         time.sleep(seconds)
+
+
+def _serves(described: dict[str, Any], arn: str) -> bool:
+    return (described["EndpointStatus"], described["ModelPackageArn"]) == ("InService", arn)
+
+
+def _proven(sagemaker: Any, config: str) -> bool:
+    arn = sagemaker.describe_endpoint_config(EndpointConfigName=config)["EndpointConfigArn"]
+    return any(tag["Key"] == PROVEN for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"])
 
 
 def _described(cloud: Cloud, name: str) -> dict[str, Any] | None:
@@ -124,7 +141,9 @@ def delete(cloud: Cloud, name: str) -> None:
     try:
         cloud.client("sagemaker").delete_endpoint(EndpointName=name)
     except ClientError as error:
-        raise EndpointError(f"there is no endpoint {name}") from error
+        if "Could not find" in str(error):
+            raise EndpointError(f"there is no endpoint {name}") from error
+        raise
 
 
 def ask(cloud: Cloud, name: str, picture: Path) -> Answer:

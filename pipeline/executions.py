@@ -141,19 +141,25 @@ def definition(cloud: Cloud, arn: str) -> str:
 
 
 def find(cloud: Cloud, pipeline: str, identifier: str | None = None) -> str:
-    """Return the ARN of an execution by its identifier, or of the newest one.
+    """Return the ARN of an execution of a pipeline by its identifier, or of the newest one.
 
-    Raises ``ExecutionError`` when there is none.
+    An ARN is taken as it is, whatever pipeline it belongs to. Raises ``ExecutionError`` when there is none.
     """
+    if identifier is not None and identifier.startswith("arn:"):
+        return identifier
+    if identifier == "":
+        raise ExecutionError("the execution's identifier is empty: name one, or none for the newest")
     try:
         pages = cloud.client("sagemaker").get_paginator("list_pipeline_executions").paginate(PipelineName=pipeline)
         arns = [str(item["PipelineExecutionArn"]) for page in pages for item in page["PipelineExecutionSummaries"]]
     except ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceNotFound":
+            raise
         raise ExecutionError(f"{error.response['Error']['Message']} Create it with `signs upsert`.") from error
     if identifier is None and arns:
         return arns[0]
     for arn in arns:
-        if identifier is not None and arn.endswith(f"/{identifier.rpartition('/')[2]}"):
+        if arn.endswith(f"/{identifier}"):
             return arn
     raise ExecutionError(f"{pipeline} has no execution {identifier or 'yet: start one with `signs start`'}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -13,6 +14,15 @@ from pipeline.settings import ROOT, Settings
 
 TEMPLATES = clouds.STACKS
 """In the order in which they are deployed; they are destroyed in the other."""
+
+ONLY_ONCE = {
+    "Bucket": "Bucket",
+    "ModelPackageGroup": "ModelPackageGroup",
+    "GitHubProvider": "GitHubProvider",
+    "ImageRepository": "Images",
+}
+"""What of the foundation outlives its stack and can be there only once: the end of a parameter's name ``Create...``,
+and the resource's logical name."""
 
 
 def wanted(settings: Settings) -> list[str]:
@@ -27,16 +37,25 @@ def name(settings: Settings, template: str) -> str:
 
 def plan(settings: Settings, cloud: Cloud, template: str) -> stacks.Plan:
     """Return what deploying a template would change; it changes nothing until it is applied or discarded."""
-    client = cloud.client("cloudformation")
-    text = (ROOT / "infra" / "aws" / f"{template}.yaml").read_text()
-    return stacks.plan(client, name(settings, template), text, _parameters(settings, cloud, template), settings.tags)
+    parameters = _parameters(settings, cloud, template)
+    return stacks.plan(
+        cloud.client("cloudformation"), name(settings, template), _text_of(template), parameters, settings.tags
+    )
+
+
+def missing(settings: Settings, cloud: Cloud, template: str) -> list[str]:
+    """Return the kinds of resources that a template may make, if its stack was never made; else nothing."""
+    return stacks.missing(cloud.client("cloudformation"), name(settings, template), _text_of(template))
+
+
+def _text_of(template: str) -> str:
+    return (ROOT / "infra" / "aws" / f"{template}.yaml").read_text()
 
 
 def _parameters(settings: Settings, cloud: Cloud, template: str) -> dict[str, str]:
     if template == "automation":
         return {
             "Name": settings.name,
-            "EndpointInstanceType": settings.instances.endpoint,
             "AlertEmail": settings.automation.alert_email,
             "MonthlyBudget": str(settings.automation.monthly_budget),
             "IdleHours": str(settings.automation.idle_hours),
@@ -46,21 +65,48 @@ def _parameters(settings: Settings, cloud: Cloud, template: str) -> dict[str, st
     parameters = {"Name": settings.name, "BucketName": cloud.bucket}
     if template == "network":
         return parameters
-    parameters |= {
+    return {
+        **parameters,
         "Encryption": settings.aws.encryption,
         "Network": _text(settings.network.used),
         "ImageRepository": _text(settings.images.repository),
         **_github(settings),
+        **_kept(settings, cloud),
     }
-    if _exists(cloud, settings):
-        return parameters
-    # What is there already and is not this stack's own stays so: whether it is, only the first deployment can see.
-    return {
-        **parameters,
-        "CreateBucket": _text(not _has_bucket(cloud)),
-        "CreateModelPackageGroup": _text(not _has_group(cloud, settings)),
-        "CreateGitHubProvider": _text(not _has_provider(cloud)),
+
+
+def _kept(settings: Settings, cloud: Cloud) -> dict[str, str]:
+    """Say what of the foundation is there already and not the stack's own, so that it is used and not made anew.
+
+    What a stack made stays when it is destroyed, or no longer wants it. Of what is its own nothing is said, nor of what
+    cannot be known: a parameter that is not given keeps its value.
+    """
+    own = stacks.resources(cloud.client("cloudformation"), name(settings, "foundation"))
+    probes: dict[str, Callable[[], bool | None]] = {
+        "Bucket": lambda: _answers(lambda: cloud.client("s3").head_bucket(Bucket=cloud.bucket)),
+        "ModelPackageGroup": lambda: _has_group(cloud, settings),
     }
+    if settings.github.owner:
+        probes["GitHubProvider"] = lambda: _has_provider(cloud)
+    if settings.images.repository:
+        probes["ImageRepository"] = lambda: _has_repository(cloud, settings)
+    found = {what: there() for what, there in probes.items() if ONLY_ONCE[what] not in own}
+    kept = {f"Create{what}": _text(not there) for what, there in found.items() if there is not None}
+    return {**kept, **_key(settings, cloud, own)}
+
+
+def _key(settings: Settings, cloud: Cloud, own: Mapping[str, str]) -> dict[str, str]:
+    """Say with which key the bucket's content is encrypted, where the stack does not have that, or is to let it go."""
+    if "Key" in own and settings.aws.encryption == "KMS":
+        return {}
+    try:
+        answer = cloud.client("s3").get_bucket_encryption(Bucket=cloud.bucket)
+    except ClientError:
+        return {}
+    rules = answer["ServerSideEncryptionConfiguration"]["Rules"]
+    key = rules[0].get("ApplyServerSideEncryptionByDefault", {}).get("KMSMasterKeyID", "")
+    # By its bare identifier it may be another account's; S3 is told ARNs by the template.
+    return {"KeptKeyArn": key} if key.startswith("arn:") else {}
 
 
 def _github(settings: Settings) -> dict[str, str]:
@@ -78,34 +124,28 @@ def _text(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _exists(cloud: Cloud, settings: Settings) -> bool:
-    try:
-        return bool(stacks.outputs(cloud.client("cloudformation"), name(settings, "foundation")))
-    except stacks.StackError:
-        return False
-
-
-def _has_bucket(cloud: Cloud) -> bool:
-    return _answers(lambda: cloud.client("s3").head_bucket(Bucket=cloud.bucket))
-
-
-def _has_group(cloud: Cloud, settings: Settings) -> bool:
+def _has_group(cloud: Cloud, settings: Settings) -> bool | None:
     sagemaker = cloud.client("sagemaker")
     return _answers(lambda: sagemaker.describe_model_package_group(ModelPackageGroupName=settings.model_package_group))
 
 
-def _has_provider(cloud: Cloud) -> bool:
-    """Tell whether the account trusts GitHub already; whoever may not know tries to make it do so."""
+def _has_repository(cloud: Cloud, settings: Settings) -> bool | None:
+    return _answers(lambda: cloud.client("ecr").describe_repositories(repositoryNames=[settings.name]))
+
+
+def _has_provider(cloud: Cloud) -> bool | None:
+    """Tell whether the account trusts GitHub already."""
     try:
         providers = cloud.client("iam").list_open_id_connect_providers()["OpenIDConnectProviderList"]
     except ClientError:
-        return False
+        return None
     return any(provider["Arn"].endswith("/token.actions.githubusercontent.com") for provider in providers)
 
 
-def _answers(call: Any) -> bool:
+def _answers(call: Callable[[], Any]) -> bool | None:
+    """Tell whether something is there; ``None`` for whoever may not know."""
     try:
         call()
-    except ClientError:
-        return False
+    except ClientError as error:
+        return None if error.response["Error"]["Code"] in ("403", "AccessDenied", "AccessDeniedException") else False
     return True

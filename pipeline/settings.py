@@ -154,7 +154,7 @@ class Data:
     test_fraction: Annotated[float, Gt(0), Lt(1)]
     declared_images: Annotated[int, Ge(0)]
     validation_fraction: Annotated[float, Gt(0), Lt(1)]
-    seed: int
+    seed: Annotated[int, Interval(ge=0, lt=2**32)]
 
 
 @dataclass(frozen=True, config=_strict)

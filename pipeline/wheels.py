@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from packaging.requirements import Requirement
+
 from pipeline.clouds import Cloud
 from pipeline.code import STEPS, digest
 from pipeline.settings import Settings
@@ -49,11 +51,13 @@ def download(step: str, python: str, folder: Path, environment: Mapping[str, str
     """
     folder.mkdir(parents=True, exist_ok=True)
     version = f"{python.removeprefix('py')[0]}.{python.removeprefix('py')[1:]}"
+    wanted = folder / "requirements.txt"
+    wanted.write_text(for_python(_lock(step).read_text(encoding="utf-8"), version), encoding="utf-8")
     platforms = [word for platform in PLATFORMS for word in ("--platform", platform)]
     options = ["--require-hashes", "--no-deps", "--only-binary=:all:", "--python-version", version, *platforms]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", *options]
     done = subprocess.run(
-        [*command, "--dest", str(folder), "--requirement", str(_lock(step))],
+        [*command, "--dest", str(folder), "--requirement", str(wanted)],
         env=dict(environment),
         capture_output=True,
         text=True,
@@ -63,6 +67,25 @@ def download(step: str, python: str, folder: Path, environment: Mapping[str, str
         lines = done.stderr.strip().splitlines() or [f"pip ended with exit code {done.returncode}"]
         raise WheelsError(f"the wheels of {_lock(step)} cannot be had: {lines[-1]}")
     return sorted(folder.glob("*.whl"))
+
+
+def for_python(lock: str, version: str) -> str:
+    """Return what of a lock is meant for a version of Python on AWS's machines, such as ``3.12``, without conditions.
+
+    pip looks for wheels of the version that it is told, but holds conditions against the Python that it runs on.
+    """
+    machine = {"sys_platform": "linux", "platform_system": "Linux", "platform_machine": "x86_64", "os_name": "posix"}
+    target = {**machine, "python_version": version, "python_full_version": f"{version}.0"}
+    kept = []
+    for line in lock.replace("\\\n", " ").splitlines():
+        text, *hashes = line.split(" --hash=")
+        if not text.strip() or text.startswith("#"):
+            continue
+        requirement = Requirement(text.strip())
+        if requirement.marker is None or requirement.marker.evaluate(target):
+            requirement.marker = None
+            kept.append(" --hash=".join([str(requirement), *(each.strip() for each in hashes)]))
+    return "".join(f"{line}\n" for line in kept)
 
 
 def upload(cloud: Cloud, place: str, wheels: Iterable[Path]) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
+from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, EndpointConnectionError
 from rich.console import Console
 from rich.markup import escape
@@ -114,6 +115,9 @@ def told(command: Callable[P, R]) -> Callable[P, R]:
             reason = f"no answer any more from {error.kwargs['endpoint_url']}: {LOST}"
         except BotoCoreError as error:
             reason = f"the cloud cannot be reached: {error}"
+        except S3UploadFailedError as error:
+            # boto3's own wrapping of whatever S3 said, for uploads alone.
+            reason = str(error)
         # Escaped, because a reason may hold [brackets] of its own.
         errors.print(f"[bold red]signs:[/] {escape(' '.join(reason.split()))}", soft_wrap=True, highlight=False)
         raise typer.Exit(Exit.REFUSED)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline import approvals, clouds, endpoints, executions, lifecycle, registry
@@ -47,7 +48,7 @@ def describe(
     view.add_row("configuration", described["EndpointConfigName"])
     view.add_row("since", f"{described['LastModifiedTime']:%Y-%m-%d %H:%M:%S}")
     if "FailureReason" in described:
-        view.add_row("last failure", described["FailureReason"])
+        view.add_row("last failure", escape(described["FailureReason"]))
     console.print(view)
 
 

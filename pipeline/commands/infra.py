@@ -37,6 +37,10 @@ def diff(
     place = clouds.connect(cloud, settings, role=False)
     differs = False
     for template in infrastructure.wanted(settings):
+        if kinds := infrastructure.missing(settings, place, template):
+            differs = True
+            say(f"{infrastructure.name(settings, template)}: would be made anew, of {', '.join(kinds)}")
+            continue
         planned = infrastructure.plan(settings, place, template)
         differs = differs or bool(planned.changes)
         try:
@@ -83,9 +87,13 @@ def deploy(
 
 def _apply(place: Cloud, planned: stacks.Plan, yes: bool) -> None:
     client = place.client("cloudformation")
-    if planned.change_set is not None and not yes and not typer.confirm(f"Deploy {planned.stack}?"):
+    try:
+        if planned.change_set is not None and not yes:
+            typer.confirm(f"Deploy {planned.stack}?", abort=True)
+    except typer.Abort:
+        # Also for whoever interrupts the question, or cannot be asked.
         stacks.discard(client, planned)
-        raise typer.Abort
+        raise
     for key, value in stacks.apply(client, planned).items():
         say(f"  {key} = {value}")
 

@@ -77,7 +77,11 @@ def show(
     settings = load(settings_file)
     place = clouds.connect(cloud, settings)
     found = registry.version(place, settings.model_package_group, version)
-    metrics = registry.evaluation(place, found)["metrics"]
+    try:
+        metrics, judged = registry.evaluation(place, found)["metrics"], {}
+    except registry.RegistryError as error:
+        # Whoever is to approve it all the same should see the rest.
+        metrics, judged = None, {"evaluation": str(error)}
     if json_:
         print_json({**asdict(found), "metrics": metrics})
         return
@@ -86,10 +90,10 @@ def show(
     view.add_column("value", overflow="fold")
     facts = {"registered": f"{found.created:%Y-%m-%d %H:%M}", **found.properties, "Archive": found.model}
     decided = {"decided": found.description} if found.description else {}
-    missed = [str(each) for each in gate.missed(gate.bounds(settings), metrics)]
-    today = {"today's bounds": f"missed: {'; '.join(missed)}" if missed else "all kept"}
-    numbers = {name: "none" if number is None else f"{number:.5g}" for name, number in metrics.items()}
-    for key, value in {**facts, **decided, **today, **numbers}.items():
+    missed = [str(each) for each in gate.missed(gate.bounds(settings), metrics or {})]
+    judged = judged or {"today's bounds": f"missed: {'; '.join(missed)}" if missed else "all kept"}
+    numbers = {name: "none" if number is None else f"{number:.5g}" for name, number in (metrics or {}).items()}
+    for key, value in {**facts, **decided, **judged, **numbers}.items():
         view.add_row(key, escape(str(value)))
     console.print(view)
 

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from shutil import which
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline import changes, clouds, definitions, endpoints, executions, lifecycle
@@ -92,7 +94,7 @@ def run(
     with ExecutionView(place, console) as view:
         snapshot = lifecycle.follow(place, arn, view)
     outcome = lifecycle.conclude(settings, place, snapshot)
-    _print_outcome(outcome, time.monotonic() - begun)
+    _print_outcome(outcome, place, time.monotonic() - begun)
     raise typer.Exit(_exit_code(place, snapshot))
 
 
@@ -117,7 +119,7 @@ def _changes(given: list[str] | None) -> dict[str, str]:
     return found
 
 
-def _print_outcome(outcome: Outcome, seconds: float) -> None:
+def _print_outcome(outcome: Outcome, place: Cloud, seconds: float) -> None:
     if outcome.metrics:
         metrics = outcome.metrics
         say(
@@ -134,13 +136,20 @@ def _print_outcome(outcome: Outcome, seconds: float) -> None:
     if outcome.report is not None:
         say(f"report: {outcome.report}")
     if outcome.samples:
-        picture = outcome.report.parent / "samples" / outcome.samples[0].file if outcome.report else ""
-        # Under make the command is not on the PATH; what is printed should work when it is copied.
-        program = "signs" if which("signs") else sys.argv[0]
-        say(f"next:   {program} predict {picture}")
-        for command in ("models list", "endpoint describe", "local stop"):
-            say(f"        {program} {command}")
+        _print_next(outcome, place)
     say(f"{seconds:.0f} s in all")
+
+
+def _print_next(outcome: Outcome, place: Cloud) -> None:
+    """Print commands that work when they are copied."""
+    picture = outcome.report.parent / "samples" / outcome.samples[0].file if outcome.report else ""
+    commands = [f"predict {quote(str(picture))}", "models list", "endpoint describe"]
+    on_aws = place.kind == "aws"
+    commands = [f"{each} --cloud aws" for each in commands] if on_aws else [*commands, "local stop"]
+    # Under make the command is not on the PATH.
+    program = "signs" if which("signs") else sys.argv[0]
+    for number, command in enumerate(commands):
+        say(f"{'' if number else 'next:':<8}{program} {command}")
 
 
 def _samples(outcome: Outcome) -> Table:
@@ -154,8 +163,8 @@ def _samples(outcome: Outcome) -> Table:
     view.add_column("probability", justify="right")
     for sample in outcome.samples:
         style = "green" if sample.answer.class_name == sample.truth else "bold red"
-        answer = f"[{style}]{sample.answer.class_name}[/]"
-        view.add_row(sample.file, sample.truth, answer, f"{sample.answer.probability:.3f}")
+        answer = f"[{style}]{escape(sample.answer.class_name)}[/]"
+        view.add_row(escape(sample.file), escape(sample.truth), answer, f"{sample.answer.probability:.3f}")
     return view
 
 
@@ -173,7 +182,10 @@ def definition(
     against: Annotated[
         Path | None,
         typer.Option(
-            "--against", help="Print what changes from the definition in this file instead, as Markdown.", exists=True
+            "--against",
+            help="Print what changes from the definition in this file instead, as Markdown.",
+            exists=True,
+            dir_okay=False,
         ),
     ] = None,
     profile: ProfileOption = None,
@@ -183,7 +195,14 @@ def definition(
     settings = load(settings_file, profile)
     name = f"{settings.name}-{pipeline}"
     text = definitions.render(settings, clouds.offline(settings))[name]
-    typer.echo(text if against is None else changes.markdown(name, changes.compare(against.read_text(), text)))
+    if against is None:
+        typer.echo(text)
+        return
+    try:
+        found = changes.compare(against.read_text(), text)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise typer.BadParameter(f"{against} holds no definition of a pipeline ({error!r})") from error
+    typer.echo(changes.markdown(name, found))
 
 
 @told
@@ -260,6 +279,8 @@ def start(
     """
     if bool(data) == bool(only):
         raise typer.BadParameter("expected either --data, or --only with the steps to run again")
+    if source and not only:
+        raise typer.BadParameter("--from names the earlier execution for --only, which is not given")
     settings = load(settings_file)
     place = clouds.connect(cloud, settings)
     if only:
@@ -382,5 +403,6 @@ def predict(
         view.add_column(heading)
     for image, answer in answers.items():
         others = ", ".join(f"{name} {probability:.3f}" for name, probability in answer.top[1:3])
-        view.add_row(Path(image).name, answer.class_name, f"{answer.probability:.3f}", others)
+        told = (Path(image).name, answer.class_name, f"{answer.probability:.3f}", others)
+        view.add_row(*(escape(text) for text in told))
     console.print(view)

@@ -334,10 +334,10 @@ def test_the_rule_hears_what_the_registry_says_and_starts_the_deployment_pipelin
     assert not hears("another", "Approved")
     (target,) = rule["Targets"]
     assert target["Arn"]["Fn::Sub"].replace("${Name}", values.name).endswith(f":pipeline/{values.deployment_pipeline}")
-    given = target["SageMakerPipelineParameters"]["PipelineParameterList"]
-    assert {parameter["Name"] for parameter in given} <= set(parameters.SETTINGS)
-    default = load("automation")["Parameters"]["EndpointInstanceType"]["Default"]
-    assert default == parameters.default(values, "EndpointInstanceType")
+    assert "SageMakerPipelineParameters" not in target, "what the pipeline was upserted with counts, not an old stack"
+    scheduled = load("automation")["Resources"]["ScheduleRule"]["Properties"]["Targets"][0]
+    given = scheduled["SageMakerPipelineParameters"]["PipelineParameterList"]
+    assert {parameter["Name"] for parameter in given} <= set(parameters.SETTINGS) | {"InputData"}
     # The queue and the role name the rule by its ARN, since a reference would be a circle.
     text = TEMPLATES["automation"].read_text()
     assert rule["Name"]["Fn::Sub"] == "${Name}-approval"

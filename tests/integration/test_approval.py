@@ -36,9 +36,10 @@ class Registry(World):
         super().__init__(lambda name: session.client(name, endpoint_url=server.url), NAME, folder, make_group=False)
         self.models = {confidence: self.put_model(confidence) for confidence in (0.9, 0.7)}
 
-    def pending(self, confidence: float) -> str:
-        """Register a version that waits for its approval and keeps today's bounds."""
-        properties = {golden_pictures.KEY: self.put_golden(f"golden-{confidence}", golden(confidence))}
+    def pending(self, confidence: float, claimed: float | None = None) -> str:
+        """Register a version that waits for its approval and keeps today's bounds; its golden answers may be others."""
+        said = claimed or confidence
+        properties = {golden_pictures.KEY: self.put_golden(f"golden-{said}", golden(said))}
         measured = {each.metric: BOUNDS[name] for name, each in gate.GATE.items()}
         metrics = self.put_evaluation(f"evaluation-{confidence}", measured)
         return self.register(self.models[confidence], properties, "PendingManualApproval", **metrics)
@@ -132,6 +133,18 @@ def test_the_pipelines_own_deployment_beside_the_events_ends_the_same(registry, 
     registry.signs("deploy")
     assert set(registry.settle(before + 1)) == {"Succeeded"}
     assert registry.serving() == versions[3]
+
+
+def test_what_is_in_service_and_about_to_be_turned_down_is_not_said_to_serve(registry, versions):
+    before = len(registry.executions())
+    registry.approve(registry.pending(0.7, claimed=0.9))
+    said = registry.signs("endpoint", "watch", "--version", "5", code=3)
+    assert "version 5 does not serve" in said
+    assert "is Rejected: rejected by deployment" in " ".join(said.split())
+    registry.settle(before + 1)
+    assert registry.serving() == versions[3]
+    said = registry.signs("endpoint", "watch", "--version", "3", code=3)
+    assert "version 4 is approved too, and newer" in " ".join(said.split())
 
 
 def test_rolling_back_rejects_the_live_version_and_the_one_before_serves(registry, versions):

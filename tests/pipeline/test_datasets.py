@@ -102,6 +102,7 @@ def test_pictures_go_up_in_two_parts_which_are_found_again_by_their_common_prefi
     root = found.address.removesuffix("/listing")
     assert found.parameters == {"InputData": f"{root}/listing", "InputImages": f"{root}/images"}
     assert datasets.existing(*place, root) == found
+    assert datasets.existing(*place, found.address) == found, "what `signs run` prints can be given again"
     listed = datasets._keys(place[1].client("s3"), place[1].bucket, root.removeprefix(f"s3://{place[1].bucket}/"))
     prefix = root.partition("/datasets/")[2]
     assert sorted(key.partition(f"{prefix}/")[2] for key in listed) == [

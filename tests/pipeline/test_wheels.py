@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from pipeline import clouds, definitions, settings, wheels
 from pipeline.cli import app
+from pipeline.code import STEPS
 from pipeline.settings import DEFAULT_FILE
 
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
@@ -36,7 +38,11 @@ def index(tmp_path, monkeypatch):
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     locks = tmp_path / "requirements"
     locks.mkdir()
-    (locks / "validate.txt").write_text(f"tiny-need==1.0 --hash=sha256:{digest}\n")
+    # As `make lock` writes them: a version for each Python, of which this machine's is not asked.
+    (locks / "validate.txt").write_text(
+        f"tiny-need==0.9 ; python_full_version < '3.12' \\\n    --hash=sha256:{'0' * 64}\n"
+        f"tiny-need==1.0 ; python_full_version >= '3.12' \\\n    --hash=sha256:{digest}\n"
+    )
     monkeypatch.setattr(wheels, "_lock", lambda step: locks / f"{step}.txt")
     for name, value in {**OFFLINE, "PIP_FIND_LINKS": str(folder)}.items():
         monkeypatch.setenv(name, value)
@@ -46,6 +52,16 @@ def index(tmp_path, monkeypatch):
 def test_the_wheel_is_the_one_for_awss_machines_whatever_this_one_is(index, tmp_path):
     found = wheels.download("validate", "py312", tmp_path / "kept", os.environ)
     assert [path.name for path in found] == ["tiny_need-1.0-cp312-cp312-manylinux_2_28_x86_64.whl"]
+
+
+@pytest.mark.parametrize("lock", sorted((STEPS / "requirements").glob("*.txt")), ids=lambda lock: lock.stem)
+@pytest.mark.parametrize("version", ["3.11", "3.12"])
+def test_each_lock_names_one_version_of_each_package_for_a_python(lock, version):
+    lines = wheels.for_python(lock.read_text(), version).splitlines()
+    names = [re.split(r"[=\[ ]", line)[0] for line in lines]
+    assert len(set(names)) == len(names)
+    assert set(re.findall(r"^([A-Za-z0-9._-]+)==\S+ \\$", lock.read_text(), re.M)) <= set(names)
+    assert all(" --hash=sha256:" in line and ";" not in line for line in lines)
 
 
 def test_a_wheel_that_is_another_one_is_refused_with_pips_words(index, tmp_path):
