@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline import objects
 from pipeline.settings import ROOT
 
 STEPS = ROOT / "steps"
@@ -99,16 +100,11 @@ class Staging:
 
     def upload(self, s3: Any) -> int:
         """Upload what is not there yet and return how many objects that was."""
-        there = _keys(s3, self._bucket, f"{self._prefix}/code/")
+        there = objects.keys(s3, self._bucket, f"{self._prefix}/code/")
         missing = sorted(set(self._objects).difference(there))
         for key in missing:
             s3.put_object(Bucket=self._bucket, Key=key, Body=self._objects[key])
         return len(missing)
-
-
-def _keys(s3: Any, bucket: str, prefix: str) -> Iterable[str]:
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        yield from (item["Key"] for item in page.get("Contents", []))
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:

@@ -12,13 +12,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-from pipeline import downloads
+from pipeline import downloads, objects
 from pipeline.clouds import Cloud
 from pipeline.settings import ROOT, Settings
 
@@ -158,7 +157,7 @@ def upload(settings: Settings, cloud: Cloud, folder: Path) -> Dataset:
 
 def _send(cloud: Cloud, folder: Path, files: Sequence[Path], prefix: str) -> None:
     s3 = cloud.client("s3")
-    there = set(_keys(s3, cloud.bucket, f"{prefix}/"))
+    there = set(objects.keys(s3, cloud.bucket, f"{prefix}/"))
     for path in files:
         key = f"{prefix}/{path.relative_to(folder).as_posix()}"
         if key not in there:
@@ -179,24 +178,28 @@ def existing(settings: Settings, cloud: Cloud, address: str) -> Dataset:
 
     Where ``upload`` put a folder of pictures, or somebody laid one out alike, its two parts are found.
     """
-    parsed = urlparse(address)
-    if cloud.kind == "aws" and parsed.netloc != cloud.bucket and not settings.aws.job_roles.preprocess:
+    bucket, root = objects.split(address)
+    if cloud.kind == "aws" and bucket != cloud.bucket and not settings.aws.job_roles.preprocess:
         raise DatasetError(
             f"{address} is not in {cloud.bucket}, the only bucket that the stacks' roles may read: copy it there "
             f"(aws s3 sync), or name a role that may in [aws.job_roles] preprocess"
         )
-    # What `signs run` calls such a set's address, and the registry its data, is that of the listing.
-    root = parsed.path.strip("/").removesuffix("/listing")
     s3 = cloud.client("s3")
+
+    def holds(prefix: str) -> bool:
+        return next(objects.keys(s3, bucket, prefix), None) is not None
+
     try:
-        first = next(_keys(s3, parsed.netloc, root), None)
-        listed = next(_keys(s3, parsed.netloc, f"{root}/listing/{LISTING[0]}"), None)
-    except s3.exceptions.NoSuchBucket:
-        first = listed = None
-    if first is None:
-        raise DatasetError(f"{address} holds no objects: name a prefix with the GTSRB archives in it")
-    whole = f"s3://{parsed.netloc}/{root}"
-    return Dataset(whole) if listed is None else Dataset(f"{whole}/listing", f"{whole}/images")
+        if not holds(root):
+            raise DatasetError(f"{address} holds no objects: name a prefix with the GTSRB archives in it")
+        # What `signs run` calls such a set's address, and the registry its data, is that of the listing.
+        if root.endswith("/listing") and holds(f"{root}/{LISTING[0]}"):
+            root = root.removesuffix("/listing")
+        listed = holds(f"{root}/listing/{LISTING[0]}")
+    except s3.exceptions.NoSuchBucket as error:
+        raise DatasetError(f"{address} holds no objects: there is no bucket {bucket}") from error
+    whole = f"s3://{bucket}/{root}".rstrip("/")
+    return Dataset(f"{whole}/listing", f"{whole}/images") if listed else Dataset(whole)
 
 
 def mark_absence(settings: Settings, cloud: Cloud) -> None:
@@ -209,8 +212,3 @@ def mark_absence(settings: Settings, cloud: Cloud) -> None:
 def no_images(settings: Settings, cloud: Cloud) -> str:
     """Return the address of the prefix that stands for no pictures."""
     return f"s3://{cloud.bucket}/{settings.name}/data/no-images"
-
-
-def _keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        yield from (item["Key"] for item in page.get("Contents", []))

@@ -9,9 +9,19 @@ from dataclasses import astuple, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
-from pipeline import datasets, definitions, downloads, endpoints, executions, gate, lineage, parameters, registry
+from pipeline import (
+    datasets,
+    definitions,
+    downloads,
+    endpoints,
+    executions,
+    gate,
+    lineage,
+    objects,
+    parameters,
+    registry,
+)
 from pipeline.clouds import Cloud
 from pipeline.settings import Settings
 
@@ -178,14 +188,12 @@ def missed(cloud: Cloud, snapshot: executions.Snapshot) -> list[gate.Missed]:
 
 def fetch(cloud: Cloud, address: str, folder: Path) -> None:
     """Copy everything below an S3 address into a folder."""
-    parsed = urlparse(address)
-    prefix = f"{parsed.path.strip('/')}/"
+    bucket, prefix = objects.split(address)
     s3 = cloud.client("s3")
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=parsed.netloc, Prefix=prefix):
-        for item in page.get("Contents", []):
-            target = folder / item["Key"].removeprefix(prefix)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            s3.download_file(parsed.netloc, item["Key"], str(target))
+    for key in objects.keys(s3, bucket, f"{prefix}/"):
+        target = folder / key.removeprefix(f"{prefix}/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        s3.download_file(bucket, key, str(target))
 
 
 def _ask(settings: Settings, cloud: Cloud, folder: Path) -> tuple[Sample, ...]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from botocore.exceptions import ClientError
 
+from pipeline import objects
 from pipeline.clouds import Cloud
 
 
@@ -125,15 +125,15 @@ def report(cloud: Cloud, found: Version, folder: Path) -> Path:
     if not found.report:
         raise RegistryError(f"version {found.number} was registered without a report")
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / Path(urlparse(found.report).path).name
+    target = folder / Path(objects.split(found.report)[1]).name
     _fetch(cloud, found, "report", found.report, target)
     return target
 
 
 def _fetch(cloud: Cloud, found: Version, what: str, address: str, target: Path) -> None:
-    parsed = urlparse(address)
+    bucket, key = objects.split(address)
     try:
-        cloud.client("s3").download_file(parsed.netloc, parsed.path.lstrip("/"), str(target))
+        cloud.client("s3").download_file(bucket, key, str(target))
     except ClientError as error:
         raise RegistryError(f"the {what} of version {found.number} cannot be read: {address}: {error}") from error
 
@@ -150,9 +150,9 @@ def evaluation(cloud: Cloud, found: Version) -> dict[str, Any]:
 
 def evaluation_at(cloud: Cloud, address: str, whose: str) -> dict[str, Any]:
     """Read the ``evaluation.json`` at an S3 address. Raises ``RegistryError`` as ``evaluation`` does."""
-    parsed = urlparse(address)
+    bucket, key = objects.split(address)
     try:
-        body = cloud.client("s3").get_object(Bucket=parsed.netloc, Key=parsed.path.lstrip("/"))["Body"].read()
+        body = cloud.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
         content = json.loads(body)
         _check(content)
     except (ClientError, ValueError) as error:

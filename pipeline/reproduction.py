@@ -11,9 +11,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlparse
 
-from pipeline import comparison, definitions, executions, registry
+from pipeline import comparison, definitions, executions, objects, registry
 from pipeline.clouds import Cloud
 from pipeline.executions import Snapshot
 from pipeline.registry import Version
@@ -131,15 +130,14 @@ def _digests(evaluation: Mapping[str, Any], whose: str) -> Mapping[str, str]:
 
 def _manifest(cloud: Cloud, snapshot: Snapshot) -> str:
     """Return a digest of what preprocessing wrote down about every image, its content's digest among it."""
-    parsed, total, seen = urlparse(_outputs(cloud, snapshot, "Preprocess")["manifest"]), hashlib.sha256(), False
-    prefix, s3 = f"{parsed.path.strip('/')}/", cloud.client("s3")
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=parsed.netloc, Prefix=prefix):
-        for item in page.get("Contents", []):
-            seen = True
-            body = s3.get_object(Bucket=parsed.netloc, Key=item["Key"])["Body"].read()
-            total.update(f"{item['Key'].removeprefix(prefix)}\0{hashlib.sha256(body).hexdigest()}\n".encode())
-    if not seen:
-        raise ReproductionError(f"the manifest of {snapshot.arn} is gone: nothing lies below {parsed.geturl()}")
+    address = _outputs(cloud, snapshot, "Preprocess")["manifest"]
+    (bucket, prefix), s3, total = objects.split(address), cloud.client("s3"), hashlib.sha256()
+    found = list(objects.keys(s3, bucket, f"{prefix}/"))
+    if not found:
+        raise ReproductionError(f"the manifest of {snapshot.arn} is gone: nothing lies below {address}")
+    for key in found:
+        content = hashlib.sha256(s3.get_object(Bucket=bucket, Key=key)["Body"].read()).hexdigest()
+        total.update(f"{key.removeprefix(f'{prefix}/')}\0{content}\n".encode())
     return total.hexdigest()
 
 

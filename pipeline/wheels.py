@@ -11,10 +11,10 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
 
+from pipeline import objects
 from pipeline.clouds import Cloud
 from pipeline.code import STEPS, digest
 from pipeline.settings import Settings
@@ -90,26 +90,19 @@ def for_python(lock: str, version: str) -> str:
 
 def upload(cloud: Cloud, place: str, wheels: Iterable[Path]) -> int:
     """Lay wheels at an S3 address, and return how many were not there yet."""
-    s3, parsed = cloud.client("s3"), urlsplit(place)
-    prefix = parsed.path.strip("/")
-    there = _keys(cloud, place)
+    s3, (bucket, prefix) = cloud.client("s3"), objects.split(place)
+    there = set(objects.keys(s3, bucket, f"{prefix}/"))
     new = [wheel for wheel in wheels if f"{prefix}/{wheel.name}" not in there]
     for wheel in new:
-        s3.upload_file(str(wheel), parsed.netloc, f"{prefix}/{wheel.name}")
+        s3.upload_file(str(wheel), bucket, f"{prefix}/{wheel.name}")
     return len(new)
 
 
 def require(cloud: Cloud, places: Iterable[str]) -> None:
     """Raise ``WheelsError`` if nothing lies at one of the addresses."""
     for place in sorted(places):
-        if not _keys(cloud, place):
+        bucket, prefix = objects.split(place)
+        if next(objects.keys(cloud.client("s3"), bucket, f"{prefix}/"), None) is None:
             raise WheelsError(
                 f"a job without a network needs wheels at {place}, and there are none: run `signs wheels`"
             )
-
-
-def _keys(cloud: Cloud, place: str) -> set[str]:
-    parsed = urlsplit(place)
-    pages = cloud.client("s3").get_paginator("list_objects_v2")
-    found = pages.paginate(Bucket=parsed.netloc, Prefix=f"{parsed.path.strip('/')}/")
-    return {item["Key"] for page in found for item in page.get("Contents", [])}

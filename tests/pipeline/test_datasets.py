@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from pipeline import clouds, datasets
+from pipeline import clouds, datasets, objects
 from pipeline.datasets import DatasetError
 from pipeline.settings import load
 
@@ -103,7 +103,7 @@ def test_pictures_go_up_in_two_parts_which_are_found_again_by_their_common_prefi
     assert found.parameters == {"InputData": f"{root}/listing", "InputImages": f"{root}/images"}
     assert datasets.existing(*place, root) == found
     assert datasets.existing(*place, found.address) == found, "what `signs run` prints can be given again"
-    listed = datasets._keys(place[1].client("s3"), place[1].bucket, root.removeprefix(f"s3://{place[1].bucket}/"))
+    listed = objects.keys(place[1].client("s3"), place[1].bucket, root.removeprefix(f"s3://{place[1].bucket}/"))
     prefix = root.partition("/datasets/")[2]
     assert sorted(key.partition(f"{prefix}/")[2] for key in listed) == [
         "images/give way/1.png",
@@ -114,6 +114,14 @@ def test_pictures_go_up_in_two_parts_which_are_found_again_by_their_common_prefi
     ]
 
 
+def test_archives_in_a_folder_that_happens_to_be_called_listing_stay_there(place):
+    cloud = place[1]
+    cloud.client("s3").put_object(Bucket=cloud.bucket, Key="mine/listing/GTSRB_Final_Test_GT.zip", Body=b"zip")
+    for address in (f"s3://{cloud.bucket}/mine/listing", f"s3://{cloud.bucket}/mine/listing/"):
+        assert datasets.existing(*place, address) == datasets.Dataset(f"s3://{cloud.bucket}/mine/listing")
+    assert datasets.existing(*place, f"s3://{cloud.bucket}") == datasets.Dataset(f"s3://{cloud.bucket}")
+
+
 def test_pictures_that_are_in_no_folder_of_a_class_are_refused_before_anything_is_sent(place, tmp_path):
     (tmp_path / "a").mkdir()
     for name in ("a/1.png", "lost.png"):
@@ -121,4 +129,4 @@ def test_pictures_that_are_in_no_folder_of_a_class_are_refused_before_anything_i
     with pytest.raises(DatasetError, match=r"lost\.png lies in no folder of a class"):
         datasets.upload(*place, tmp_path)
     prefix = f"datasets/data/{datasets._digest(tmp_path, datasets._files(tmp_path))}"
-    assert list(datasets._keys(place[1].client("s3"), place[1].bucket, prefix)) == []
+    assert list(objects.keys(place[1].client("s3"), place[1].bucket, prefix)) == []
