@@ -49,6 +49,8 @@ def test_a_run_goes_from_images_to_answers(signs, first_run):
     assert re.search(r"the endpoint on 12 test pictures: \d+ right", first_run)
     (report,) = signs.state.glob("runs/*/report.html")
     assert f"report: {report}" in first_run
+    told = report.read_text(encoding="utf-8")
+    assert all(each in told for each in ("filters of conv1", "conv4", "relu4")), "what the network learned is shown"
     snapshot = signs.json("status")
     assert snapshot["status"] == "Succeeded"
     assert [step["name"] for step in snapshot["steps"]] == STEPS

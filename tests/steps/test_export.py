@@ -10,14 +10,23 @@ from trafficsigns.failures import StepError
 from trafficsigns.presets import PRESETS
 
 NAMES = [f"sign {index}" for index in range(7)]
-TEMPERATURE = 1.7
+TEMPERATURE = 0.1
+"""Near what good networks have; what is divided by it is ten times as far from exact."""
+TOLERANCE = 2e-5
+"""Of probabilities: three times what was seen of logits near 10, in which float32's last digit is a millionth."""
 
 
 @pytest.fixture(scope="module", params=["standard", "best"])
 def network(request):
     """One network, and a committee of them."""
     keras.utils.set_random_seed(3)
-    return lenet.build(PRESETS[request.param], len(NAMES))
+    network = lenet.build(PRESETS[request.param], len(NAMES))
+    # As after training: fresh, its transformer changes nothing and its normalisations divide by one.
+    random = np.random.default_rng(8)
+    for weight in network.weights:
+        moved = np.asarray(weight) + random.normal(scale=0.05, size=weight.shape)
+        weight.assign(np.abs(moved) if weight.path.endswith("moving_variance") else moved)
+    return network
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +100,7 @@ def test_the_served_probabilities_are_those_of_the_network_at_its_temperature(se
     answer = serve(*[png(image) for image in pixels])
     logits = np.asarray(network(pixels), dtype=np.float64) / TEMPERATURE
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    assert np.abs(answer["probabilities"] - expected).max() < 1e-6
+    assert np.abs(answer["probabilities"] - expected).max() < TOLERANCE
 
 
 def test_bytes_in_give_what_preprocessing_and_the_training_network_give(serve, network):
@@ -101,7 +110,7 @@ def test_bytes_in_give_what_preprocessing_and_the_training_network_give(serve, n
     encoded = [png(large[0]), png(large[1]), tf.io.encode_jpeg(large[2]).numpy()]
     pixels = tf.stack([images.resize(images.decode(tf.constant(each))) for each in encoded])
     logits = training.logits(training.answering(network), pixels.numpy()) / TEMPERATURE
-    assert np.abs(serve(*encoded)["probabilities"] - tf.nn.softmax(logits)).max() < 1e-6
+    assert np.abs(serve(*encoded)["probabilities"] - tf.nn.softmax(logits)).max() < TOLERANCE
 
 
 def test_a_graph_session_like_that_of_tensorflow_serving_answers_the_same(archive, serve):
@@ -116,7 +125,7 @@ def test_a_graph_session_like_that_of_tensorflow_serving_answers_the_same(archiv
         with pytest.raises(tf.errors.InvalidArgumentError, match="image_bytes is empty"):
             session.run(outputs, {signature.inputs["image_bytes"].name: []})
     expected = serve(*encoded)
-    np.testing.assert_allclose(answer["probabilities"], expected["probabilities"], atol=1e-6)
+    np.testing.assert_allclose(answer["probabilities"], expected["probabilities"], atol=TOLERANCE)
     np.testing.assert_array_equal(answer["top_class_names"], expected["top_class_names"])
 
 
@@ -136,7 +145,7 @@ def test_names_ids_and_ranks_tell_the_same_story(serve):
 def test_an_image_of_any_size_and_an_answer_apart_from_its_neighbours(serve):
     large = png(np.random.default_rng(4).integers(0, 256, (71, 45, 3), dtype=np.uint8))
     together = serve(large, png(photographs(1)[0]))["probabilities"]
-    np.testing.assert_allclose(serve(large)["probabilities"][0], together[0], atol=1e-6)
+    np.testing.assert_allclose(serve(large)["probabilities"][0], together[0], atol=TOLERANCE)
 
 
 @pytest.mark.parametrize(

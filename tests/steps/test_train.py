@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras import layers
 
 import train
+from pipeline import clouds, definitions, settings
 from trafficsigns import calibration, dataset, lenet, presets, records, trainer, training
 from trafficsigns.checkpoint import Checkpoint
 from trafficsigns.failures import StepError
@@ -394,6 +395,18 @@ def test_each_epoch_writes_one_line_with_the_time_that_is_left(images, caplog):
     assert float(found[1][5]) == pytest.approx(outcome.history[1].validation_accuracy, abs=1e-4)
     assert float(found[0][7]) == pytest.approx(outcome.history[0].seconds, abs=0.5)
     assert float(found[1][7]) == 0
+
+
+def test_sagemakers_metric_definitions_read_each_number_from_that_line(caplog):
+    loaded = settings.load()
+    text = definitions.render(loaded, clouds.offline(loaded))[loaded.training_pipeline]
+    steps = {step["Name"]: step["Arguments"] for step in json.loads(text)["Steps"]}
+    scraped = steps["TrainLeNet"]["AlgorithmSpecification"]["MetricDefinitions"]
+    with caplog.at_level(logging.INFO, logger=training.__name__):
+        training._report([training.Epoch(1, 1.25, 0.5, 0.75, 0.875, 900, 10)], 3)
+    found = {each["Name"]: re.findall(each["Regex"], caplog.records[-1].message) for each in scraped}
+    told = {"loss": "1.2500", "accuracy": "0.5000", "validation_loss": "0.7500", "validation_accuracy": "0.8750"}
+    assert found == {name: [number] for name, number in told.items()}
 
 
 def test_an_epoch_in_which_the_machine_slept_does_not_spoil_the_time_that_is_left(caplog):
