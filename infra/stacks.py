@@ -227,21 +227,17 @@ def _drifted(found: dict[str, Any]) -> str:
     return f"{found['LogicalResourceId']} {status}{f' ({places})' if places else ''}"
 
 
-def resources(client: Any, stack: str) -> dict[str, str]:
-    """Return the physical names of a stack's resources by their logical ones; none where there is no such stack."""
+def resources(client: Any, stack: str) -> set[str]:
+    """Return the logical names of the resources that a stack has; none where there is no such stack."""
     try:
         pages = client.get_paginator("list_stack_resources").paginate(StackName=stack)
         found = [each for page in pages for each in page["StackResourceSummaries"]]
     except ClientError as error:
         if "does not exist" in str(error):
-            return {}
+            return set()
         raise StackError(f"stack {stack}: {_words(error)}") from error
     gone = ("DELETE_COMPLETE", "DELETE_SKIPPED")
-    return {
-        each["LogicalResourceId"]: each["PhysicalResourceId"]
-        for each in found
-        if each["ResourceStatus"] not in gone and each.get("PhysicalResourceId")
-    }
+    return {each["LogicalResourceId"] for each in found if each["ResourceStatus"] not in gone}
 
 
 def outputs(client: Any, stack: str) -> dict[str, str]:

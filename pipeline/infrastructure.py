@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -95,7 +95,7 @@ def _kept(settings: Settings, cloud: Cloud) -> dict[str, str]:
     return {**kept, **_key(settings, cloud, own)}
 
 
-def _key(settings: Settings, cloud: Cloud, own: Mapping[str, str]) -> dict[str, str]:
+def _key(settings: Settings, cloud: Cloud, own: set[str]) -> dict[str, str]:
     """Say with which key the bucket's content is encrypted, where the stack does not have that, or is to let it go."""
     if "Key" in own and settings.aws.encryption == "KMS":
         return {}

@@ -9,7 +9,7 @@ from official import TEST, TRAIN, Official, build
 import synthesize
 
 # Imported by test files before they name it as a plugin.
-pytest.register_assert_rewrite("painted_model")
+pytest.register_assert_rewrite("painted_model", "three_signs")
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "gtsrb"
 

@@ -1,0 +1,231 @@
+"""What hours of training need: lines that tell how far it is, a state to go on from, an end to what is hopeless."""
+
+import json
+import logging
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from three_signs import NAMES, SETTINGS, failure, run, same, signs
+
+import train
+from pipeline import clouds, definitions, settings
+from trafficsigns import dataset, lenet, presets, trainer, training
+from trafficsigns.checkpoint import Checkpoint
+from trafficsigns.failures import StepError
+
+pytest_plugins = ["three_signs"]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(images, tmp_path, monkeypatch):
+    # Small, but with everything that a state must hold: the random numbers of dropout, the averages of normalisation.
+    def network(classes):
+        images = layers.Input((32, 32, 3))
+        x = layers.BatchNormalization()(layers.Flatten()(layers.AveragePooling2D(4)(images)))
+        return keras.Model(images, layers.Dense(classes, name="logits")(layers.Dropout(0.5)(x)))
+
+    monkeypatch.setattr(lenet, "lenet5", network)
+    whole = training.fit(*images, NAMES, SETTINGS)
+    checkpoint = Checkpoint(tmp_path / "run")
+    taken = trainer.Trainer.epoch
+
+    def epoch(self, stream, number):
+        if number == 3:
+            raise KeyboardInterrupt
+        return taken(self, stream, number)
+
+    monkeypatch.setattr(trainer.Trainer, "epoch", epoch)
+    with pytest.raises(KeyboardInterrupt):
+        training.fit(*images, NAMES, SETTINGS, checkpoint)
+    monkeypatch.setattr(trainer.Trainer, "epoch", taken)
+    resumed = training.fit(*images, NAMES, SETTINGS, checkpoint)
+    assert [epoch.loss for epoch in resumed.history] == [epoch.loss for epoch in whole.history]
+    assert same(resumed.network, whole.network)
+
+
+def test_a_job_killed_in_the_middle_and_started_again_ends_like_an_unbroken_one(channels):
+    """As a spot interruption that left no time: SIGKILL, then a second job with the same checkpoints."""
+    command = [sys.executable, train.__file__, "--preset", "lenet5", "--epochs", "4", "--batch-size", "16"]
+
+    def job(name):
+        folders = ["--model-dir", str(channels / name), "--checkpoint-dir", str(channels / "checkpoints")]
+        return subprocess.Popen([*command, *folders], stdout=subprocess.PIPE, text=True)
+
+    def left(name):
+        record = json.loads((channels / name / "1/assets.extra/training.json").read_text())
+        saved = tf.saved_model.load(str(channels / name / "1"))
+        return [epoch["loss"] for epoch in record["history"]], [weight.numpy() for weight in saved.weights]
+
+    unbroken = job("unbroken")
+    assert unbroken.wait() == 0
+    victim = job("victim")
+    while "epoch 2/4" not in victim.stdout.readline():
+        assert victim.poll() is None
+    victim.kill()
+    assert victim.wait() == -signal.SIGKILL
+    second = job("second")
+    output, _ = second.communicate()
+    assert second.returncode == 0
+    assert re.search(r"continuing after epoch [12] of an interrupted run", output)
+    assert "epoch 1/4" not in output
+    (losses, weights), (expected_losses, expected) = left("second"), left("unbroken")
+    assert losses == expected_losses
+    for weight, other in zip(weights, expected, strict=True):
+        np.testing.assert_array_equal(weight, other)
+
+
+def test_training_ends_early_when_patience_does(images, monkeypatch, caplog):
+    judged = iter([(0.5, 0.7), (0.4, 0.9), (0.6, 0.8), (0.5, 0.9), (0.3, 0.99)])
+    monkeypatch.setattr(training, "judge", lambda *_: next(judged))
+    with caplog.at_level(logging.INFO, logger=training.__name__):
+        outcome = training.fit(*images, NAMES, replace(SETTINGS, epochs=5, patience=2))
+    assert (outcome.selected_epoch, len(outcome.history)) == (2, 4)
+    assert "no better epoch than 2 in 2 more: training ends early" in caplog.text
+
+
+def test_a_damaged_state_is_reported_and_not_used(tmp_path, caplog):
+    checkpoint = Checkpoint(tmp_path)
+    assert checkpoint.restore(2) is None
+    checkpoint.save([[np.ones(3)], []], [])
+    assert checkpoint.restore(2) is not None
+    content = (tmp_path / "state.npz").read_bytes()
+    (tmp_path / "state.npz").write_bytes(content[: len(content) // 2])
+    with caplog.at_level(logging.WARNING):
+        assert checkpoint.restore(2) is None
+    assert "state.npz" in caplog.text
+
+
+def test_runs_share_a_state_only_if_nothing_between_them_differs(images):
+    known = training.identity(*images, NAMES, SETTINGS)
+    assert training.identity(*images, NAMES, SETTINGS) == known
+    learnt, judged = images
+    changes = {
+        "preset": "standard", "epochs": 4, "batch_size": 32, "learning_rate": 0.02, "seed": 2, "patience": 1,
+        "precision": "mixed_bfloat16",
+    }  # fmt: skip
+    assert set(changes) == set(asdict(SETTINGS))
+    others = [
+        *(training.identity(*images, NAMES, replace(SETTINGS, **{name: value})) for name, value in changes.items()),
+        training.identity(*images, NAMES[::-1], SETTINGS),
+        training.identity(signs(96, seed=3), judged, NAMES, SETTINGS),
+        training.identity(replace(learnt, labels=learnt.labels[::-1]), judged, NAMES, SETTINGS),
+        training.identity(learnt, signs(48, seed=3), NAMES, SETTINGS),
+        training.identity(learnt, replace(judged, labels=judged.labels[::-1]), NAMES, SETTINGS),
+    ]
+    others.append(training.identity(*images, NAMES, SETTINGS, replicas=2))
+    assert len({known, *others}) == len(others) + 1
+
+
+def test_other_code_or_another_version_is_another_run(images, monkeypatch, tmp_path):
+    known = training.identity(*images, NAMES, SETTINGS)
+    monkeypatch.setattr(training.keras, "__version__", "0")
+    assert training.identity(*images, NAMES, SETTINGS) != known
+    monkeypatch.undo()
+    package = Path(training.__file__).parent
+    # Whatever decides what a network becomes, from its layers to its augmentation.
+    decisive = ("trainer", "lenet", "layers", "augmentation", "dataset", "presets", "machines")
+    assert {f"{name}.py" for name in decisive} <= set(training._CODE)
+    for name in training._CODE:
+        (tmp_path / name).write_bytes((package / name).read_bytes())
+    monkeypatch.setattr(training, "__file__", str(tmp_path / "training.py"))
+    assert training.identity(*images, NAMES, SETTINGS) == known
+    for name in training._CODE:
+        (tmp_path / name).write_bytes((package / name).read_bytes() + b"#")
+        assert training.identity(*images, NAMES, SETTINGS) != known
+        (tmp_path / name).write_bytes((package / name).read_bytes())
+
+
+def test_a_finished_run_leaves_no_state(channels):
+    assert run("--epochs", "1", "--checkpoint-dir", str(channels / "checkpoints")) == 0
+    assert [path.stat().st_size for path in (channels / "checkpoints").rglob("*.npz")] == [0]
+
+
+def test_each_epoch_writes_one_line_with_the_time_that_is_left(images, caplog):
+    with caplog.at_level(logging.INFO, logger=training.__name__):
+        outcome = training.fit(*images, NAMES, replace(SETTINGS, epochs=2))
+    number = r"([0-9.]+)"
+    pattern = (
+        f"epoch (\\d+)/2 loss {number} accuracy {number} validation_loss {number} validation_accuracy {number} "
+        f"images/s {number} eta {number}s"
+    )
+    found = [re.fullmatch(pattern, record.message) for record in caplog.records]
+    assert [int(match[1]) for match in found] == [1, 2]
+    assert float(found[1][5]) == pytest.approx(outcome.history[1].validation_accuracy, abs=1e-4)
+    assert float(found[0][7]) == pytest.approx(outcome.history[0].seconds, abs=0.5)
+    assert float(found[1][7]) == 0
+
+
+def test_sagemakers_metric_definitions_read_each_number_from_that_line(caplog):
+    loaded = settings.load()
+    text = definitions.render(loaded, clouds.offline(loaded))[loaded.training_pipeline]
+    steps = {step["Name"]: step["Arguments"] for step in json.loads(text)["Steps"]}
+    scraped = steps["TrainLeNet"]["AlgorithmSpecification"]["MetricDefinitions"]
+    with caplog.at_level(logging.INFO, logger=training.__name__):
+        training._report([training.Epoch(1, 1.25, 0.5, 0.75, 0.875, 900, 10)], 3)
+    found = {each["Name"]: re.findall(each["Regex"], caplog.records[-1].message) for each in scraped}
+    told = {"loss": "1.2500", "accuracy": "0.5000", "validation_loss": "0.7500", "validation_accuracy": "0.8750"}
+    assert found == {name: [number] for name, number in told.items()}
+
+
+def test_an_epoch_in_which_the_machine_slept_does_not_spoil_the_time_that_is_left(caplog):
+    history = [training.Epoch(number, 1, 1, 1, 1, 1, seconds) for number, seconds in enumerate((9000, 30, 32), 1)]
+    with caplog.at_level(logging.INFO, logger=training.__name__):
+        training._report(history, 8)
+    assert caplog.records[-1].message.endswith("eta 160s")
+
+
+def test_a_long_epoch_tells_how_far_it_is(images, monkeypatch, caplog):
+    """Three calls of ten seconds each make an epoch: after the first of epoch 2 of 3, five are left."""
+    learner = trainer.Trainer(
+        presets.PRESETS["lenet5"], trainer.Options(3, 16, 0.01), 3, 6, tf.distribute.get_strategy()
+    )
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(trainer, "_STEPS_AT_ONCE", 2)
+    monkeypatch.setattr(trainer, "_SILENCE", 9.0)
+    stream = training._stream(images[0], NAMES, dataset.Plan(16, 1, 1, None), 0, tf.distribute.get_strategy())
+    with caplog.at_level(logging.INFO, logger=trainer.__name__):
+        learner.epoch(stream, 2)
+    told = [record.message for record in caplog.records]
+    assert told == [f"epoch 2 step {done}/6 eta {left}s" for done, left in ((2, 50), (4, 40), (6, 30))]
+
+
+def test_a_training_that_diverges_stops_and_says_where(channels, capsys):
+    assert run("--learning-rate", "1e30") == 1
+    assert re.search(r"loss is no number since epoch \d+, step \d+: .*--learning-rate", failure(channels, capsys))
+
+
+def test_a_training_that_learns_nothing_stops_and_says_so(channels, capsys):
+    """Far too high a rate, and yet no loss that is no number: hours of it would lead to nothing."""
+    assert run("--learning-rate", "30", "--epochs", "40") == 1
+    reason = failure(channels, capsys)
+    assert re.search(
+        r"after epoch \d+ the loss is .*, and guessing one of 3 classes .* 1\.099: .*--learning-rate", reason
+    )
+
+
+def test_nobody_is_hurried_in_the_first_quarter():
+    def history(*losses):
+        return [training.Epoch(number, loss, 0, 1, 0, 0, 0) for number, loss in enumerate(losses, 1)]
+
+    training._require_learning(history(9.0, 9.0), 4, 43)
+    training._require_learning(history(*[9.0] * 10), 40, 43)
+    training._require_learning(history(9.0, 9.0, 3.7), 4, 43)
+    for hopeless in (history(9.0, 9.0, 3.8), history(*[9.0] * 11)):
+        with pytest.raises(StepError, match=r"guessing one of 43 classes would make it 3\.761"):
+            training._require_learning(hopeless, 4 if len(hopeless) == 3 else 40, 43)
+
+
+def test_weights_that_break_in_the_last_step_are_not_exported(channels, capsys, monkeypatch):
+    monkeypatch.setattr(training, "judge", lambda *_: (float("nan"), 0.3))
+    assert run("--epochs", "1") == 1
+    assert "the validation loss is no number after epoch 1" in failure(channels, capsys)

@@ -1,0 +1,124 @@
+"""A preset is what the table says: its repetition, schedule, averages, precision and order."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from three_signs import NAMES, SETTINGS
+
+from trafficsigns import dataset, lenet, presets, trainer, training
+
+pytest_plugins = ["three_signs"]
+
+
+@pytest.mark.parametrize(("exponent", "expected"), [(0.0, [2, 8, 32]), (0.5, [8, 16, 32]), (1.0, [32, 32, 32])])
+def test_rare_classes_are_repeated_as_far_as_asked_and_each_image_alike(exponent, expected):
+    labels = np.repeat([0, 1, 2], [2, 8, 32])
+    pixels = np.zeros((42, 32, 32, 3), np.uint8)
+    pixels[:, 0, 0, 0] = np.arange(42)
+    found = dataset.balanced(dataset.Images(pixels, labels), exponent)
+    assert np.bincount(found.labels).tolist() == expected
+    np.testing.assert_array_equal(labels[found.pixels[:, 0, 0, 0]], found.labels, "an image keeps its label")
+    repeated = np.bincount(found.pixels[:, 0, 0, 0])
+    for label in range(3):
+        assert np.ptp(repeated[labels == label]) <= 1
+
+
+def test_a_class_without_images_stays_without_when_balanced():
+    found = dataset.balanced(dataset.Images(np.zeros((5, 32, 32, 3), np.uint8), np.array([0, 2, 2, 2, 2])), 0.5)
+    assert np.bincount(found.labels).tolist() == [2, 0, 4]
+
+
+def test_the_rate_rises_and_falls_as_a_cosine_and_decay_spares_offsets_and_norms():
+    options = trainer.Options(3, 16, 0.01)
+    optimizer = trainer._optimizer(presets.PRESETS["standard"], options, 1000)
+    optimizer.build(lenet.build(presets.PRESETS["standard"], 3).trainable_variables)
+    rate = optimizer._learning_rate
+    warm_up = round(trainer._WARM_UP * 1000)
+    assert [float(rate(step)) for step in (0, warm_up // 2, warm_up)] == pytest.approx([0, 0.005, 0.01], abs=2e-4)
+    middle = warm_up + (1000 - warm_up) // 2
+    assert [float(rate(step)) for step in (middle, 1000)] == pytest.approx([0.005, 0], abs=2e-5)
+    decays = {variable.path: optimizer._use_weight_decay(variable) for variable in optimizer._trainable_variables}
+    assert {path for path, decayed in decays.items() if not decayed} == {
+        path for path in decays if path.endswith(("/bias", "/gamma", "/beta"))
+    }
+    assert any(decays.values())
+
+
+def test_averages_follow_the_weights_quickly_at_first_and_slowly_later(images):
+    """Worked by hand: after step n an average keeps (1 + n) / (10 + n) of itself, and at most the slowest share."""
+    learner = trainer.Trainer(
+        presets.PRESETS["lenet5"], trainer.Options(1, 16, 0.01), 3, 6, tf.distribute.get_strategy()
+    )
+    for iterations, kept in ((1, 2 / 11), (89, 90 / 99), (10**6, trainer._SLOWEST_AVERAGE)):
+        for average, variable in zip(learner.averaged.weights, learner.network.weights, strict=True):
+            average.assign(tf.ones_like(average))
+            variable.assign(tf.zeros_like(variable))
+        learner._optimizer.iterations.assign(iterations)
+        learner._follow()
+        assert {round(float(value), 5) for weight in learner.averaged.get_weights() for value in weight.flat} == {
+            round(kept, 5)
+        }
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_learns_and_leaves_weights_of_full_precision(images, precision):
+    outcome = training.fit(*images, NAMES, replace(SETTINGS, precision=precision, epochs=4))
+    assert outcome.history[-1].validation_accuracy > 0.9
+    assert {weight.dtype for weight in outcome.network.get_weights()} == {np.dtype(np.float32)}
+    assert keras.mixed_precision.dtype_policy().name == "float32", "the next network is not touched by it"
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", ["standard", "best"])
+def test_a_network_computes_in_the_precision_that_was_asked_for(images, name, precision):
+    alone, plan = tf.distribute.get_strategy(), dataset.Plan(16, 1, 1, None)
+    learner = trainer.Trainer(presets.PRESETS[name], trainer.Options(1, 16, 0.001, precision), 3, 2, alone)
+    computing = {layer.compute_dtype for layer in learner.network.layers if isinstance(layer, layers.Conv2D)}
+    assert computing == {precision.removeprefix("mixed_")}
+    assert learner.network.output.dtype == "float32", "of softmax and loss sixteen bits are too few"
+    scales = isinstance(learner._optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scales is (precision == "mixed_float16")
+    before = learner.averaged.get_weights()
+    loss, _ = learner.epoch(training._stream(images[0], NAMES, plan, 0, alone), 1)
+    assert np.isfinite(loss)
+    moved = any(np.any(old != new) for old, new in zip(before, learner.averaged.get_weights(), strict=True))
+    # Loss scaling begins so high that float16's first steps may overflow; it leaves them out, as it should.
+    assert moved or scales
+
+
+def test_a_preset_is_trained_by_its_own_recipe(images, monkeypatch):
+    """The table says how rare classes are repeated and what augmentation does; nothing else tells the loop."""
+    taken = {}
+    stream = training._stream
+
+    def noted(learnt, names, plan, *more):
+        taken.update(labels=learnt.labels, plan=plan)
+        return stream(learnt, names, plan, *more)
+
+    monkeypatch.setattr(training, "_stream", noted)
+    chosen = np.append(
+        np.flatnonzero(images[0].labels == 0), [np.argmax(images[0].labels == label) for label in (1, 2)]
+    )
+    rare = dataset.Images(images[0].pixels[chosen], images[0].labels[chosen])
+    settings = training.Hyperparameters.of("best", 1, epochs=1, batch_size=16)
+    outcome = training.fit(rare, images[1], NAMES, settings)
+    best = presets.PRESETS["best"]
+    assert np.bincount(taken["labels"]).tolist() == np.bincount(dataset.balanced(rare, best.balance).labels).tolist()
+    assert len(taken["labels"]) > len(rare.labels)
+    assert taken["plan"].disturbances == best.disturbances != presets.PRESETS["fast"].disturbances
+    assert len([layer for layer in outcome.network.layers if layer.name.startswith("logits")]) == 3
+
+
+def test_an_epoch_shows_each_image_once_and_the_next_in_another_order(images, monkeypatch):
+    plan = dataset.Plan(32, epochs=2, seed=1, disturbances=None)
+    stream = list(dataset.stream(images[0], NAMES, plan).as_numpy_iterator())
+    known = [image.tobytes() for image in images[0].pixels]
+    order = [known.index(image.tobytes()) for batch, _ in stream for image in batch]
+    first, second = order[:96], order[96:]
+    assert sorted(first) == sorted(second) == list(range(96))
+    assert len({tuple(first), tuple(second), tuple(range(96))}) == 3
+    assert [label for _, labels in stream for label in labels] == [images[0].labels[index] for index in order]
