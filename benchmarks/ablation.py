@@ -61,8 +61,8 @@ FRAMES = 6
 EXPLANATION = """\
 One run a row with one seed, so that a difference of a few images says nothing; loss is the cross entropy after fitting
 the temperature on the same images, *spoilt* the accuracy on some of them after the eight corruptions of the gate, which
-tells more apart where nearly every picture is recognised. Minutes are processor time divided by two: what the run takes
-on two idle cores."""
+tells more apart where nearly every picture is recognised. Minutes are processor time divided by two: the least that
+the run takes on two cores."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

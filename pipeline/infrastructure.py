@@ -96,17 +96,21 @@ def _kept(settings: Settings, cloud: Cloud) -> dict[str, str]:
 
 
 def _key(settings: Settings, cloud: Cloud, own: set[str]) -> dict[str, str]:
-    """Say with which key the bucket's content is encrypted, where the stack does not have that, or is to let it go."""
-    if "Key" in own and settings.aws.encryption == "KMS":
-        return {}
+    """Say with which key content is encrypted, where the stack does not have that key, or is to let it go.
+
+    Of a key that is no stack's the bucket tells, if by default it encrypts with it.
+    """
+    if "Key" in own:
+        made = stacks.outputs(cloud.client("cloudformation"), name(settings, "foundation"))
+        return {"KeptKeyArn": made["KeyArn"]} if settings.aws.encryption != "KMS" else {}
     try:
         answer = cloud.client("s3").get_bucket_encryption(Bucket=cloud.bucket)
     except ClientError:
         return {}
     rules = answer["ServerSideEncryptionConfiguration"]["Rules"]
     key = rules[0].get("ApplyServerSideEncryptionByDefault", {}).get("KMSMasterKeyID", "")
-    # By its bare identifier it may be another account's; S3 is told ARNs by the template.
-    return {"KeptKeyArn": key} if key.startswith("arn:") else {}
+    # The template tells S3 a key's ARN; an alias, such as that of S3's own key, is nobody's to give rights on.
+    return {"KeptKeyArn": key} if key.startswith("arn:") and ":key/" in key else {}
 
 
 def _github(settings: Settings) -> dict[str, str]:
@@ -143,9 +147,10 @@ def _has_provider(cloud: Cloud) -> bool | None:
 
 
 def _answers(call: Callable[[], Any]) -> bool | None:
-    """Tell whether something is there; ``None`` for whoever may not know."""
+    """Tell whether something is there; ``None`` where that is not answered, for want of rights or of an answer."""
     try:
         call()
     except ClientError as error:
-        return None if error.response["Error"]["Code"] in ("403", "AccessDenied", "AccessDeniedException") else False
+        absent = error.response["Error"]["Code"] in ("404", "NoSuchBucket", "RepositoryNotFoundException")
+        return False if absent or "does not exist" in str(error) else None
     return True

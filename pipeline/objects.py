@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 
 def split(address: str) -> tuple[str, str]:
     """Take ``s3://bucket/key`` apart: the bucket, and the key or prefix without slashes around it."""
-    parsed = urlsplit(address)
-    return parsed.netloc, parsed.path.strip("/")
+    # Not by a parser of URLs: in a key # and ? are letters like others.
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    return bucket, key.strip("/")
 
 
 def keys(s3: Any, bucket: str, prefix: str) -> Iterator[str]:

@@ -39,7 +39,7 @@ def diff(
     for template in infrastructure.wanted(settings):
         if kinds := infrastructure.missing(settings, place, template):
             differs = True
-            say(f"{infrastructure.name(settings, template)}: would be made anew, of {', '.join(kinds)}")
+            say(f"{infrastructure.name(settings, template)}: is not there; it may be made of {', '.join(kinds)}")
             continue
         planned = infrastructure.plan(settings, place, template)
         differs = differs or bool(planned.changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -94,7 +95,10 @@ def run(
     with ExecutionView(place, console) as view:
         snapshot = lifecycle.follow(place, arn, view)
     outcome = lifecycle.conclude(settings, place, snapshot)
-    _print_outcome(outcome, place, time.monotonic() - begun)
+    _print_outcome(outcome)
+    if outcome.samples:
+        _print_next(outcome, place, settings_file)
+    say(f"{time.monotonic() - begun:.0f} s in all")
     raise typer.Exit(_exit_code(place, snapshot))
 
 
@@ -119,7 +123,7 @@ def _changes(given: list[str] | None) -> dict[str, str]:
     return found
 
 
-def _print_outcome(outcome: Outcome, place: Cloud, seconds: float) -> None:
+def _print_outcome(outcome: Outcome) -> None:
     if outcome.metrics:
         metrics = outcome.metrics
         say(
@@ -135,19 +139,20 @@ def _print_outcome(outcome: Outcome, place: Cloud, seconds: float) -> None:
         say((outcome.snapshot.status, "bold red"), f": {outcome.snapshot.reason}")
     if outcome.report is not None:
         say(f"report: {outcome.report}")
-    if outcome.samples:
-        _print_next(outcome, place)
-    say(f"{seconds:.0f} s in all")
 
 
-def _print_next(outcome: Outcome, place: Cloud) -> None:
-    """Print commands that work when they are copied."""
+def _print_next(outcome: Outcome, place: Cloud, settings_file: Path) -> None:
+    """Print commands that go to where the run was when they are copied."""
     picture = outcome.report.parent / "samples" / outcome.samples[0].file if outcome.report else ""
     commands = [f"predict {quote(str(picture))}", "models list", "endpoint describe"]
-    on_aws = place.kind == "aws"
-    commands = [f"{each} --cloud aws" for each in commands] if on_aws else [*commands, "local stop"]
+    if place.kind == "aws" or "SIGNS_CLOUD" in os.environ:
+        commands = [f"{each} --cloud {place.kind}" for each in commands]
+    if place.kind == "local":
+        commands.append("local stop")
+    if settings_file != DEFAULT_SETTINGS and "SIGNS_SETTINGS" not in os.environ:
+        commands = [f"{each} --settings {quote(str(settings_file))}" for each in commands]
     # Under make the command is not on the PATH.
-    program = "signs" if which("signs") else sys.argv[0]
+    program = "signs" if which("signs") else quote(sys.argv[0])
     for number, command in enumerate(commands):
         say(f"{'' if number else 'next:':<8}{program} {command}")
 

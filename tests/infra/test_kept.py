@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,16 @@ class Place(Cloud):
 
     def client(self, service: str) -> Any:
         return self.session(service)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leave_no_provider(client: Callable[[str], Any]) -> Iterator[None]:
+    """An account has one provider for GitHub, and other tests' stacks bring their own."""
+    yield
+    iam = client("iam")
+    for provider in iam.list_open_id_connect_providers()["OpenIDConnectProviderList"]:
+        if provider["Arn"].endswith("/token.actions.githubusercontent.com"):
+            iam.delete_open_id_connect_provider(OpenIDConnectProviderArn=provider["Arn"])
 
 
 @pytest.fixture
@@ -77,6 +87,25 @@ def test_what_was_encrypted_can_be_read_when_no_key_is_wanted_any_more(place: Pl
     assert decrypting(place, name) == {key}
     assert changes(wanting("S3", name), place) == {}
     assert deploy(wanting("KMS", name), place)["KeyArn"] == key, "no second key for the same bucket"
+
+
+def test_a_key_is_kept_beside_a_bucket_that_was_there_before(place: Place) -> None:
+    place.client("s3").create_bucket(
+        Bucket=place.bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
+    name = f"signs-{secrets.token_hex(4)}"
+    key = deploy(wanting("KMS", name), place)["KeyArn"]
+    deploy(wanting("S3", name), place)
+    assert decrypting(place, name) == {key}, "the bucket says nothing of a key that volumes and outputs had"
+
+
+@pytest.mark.parametrize("alias", ["alias/aws/s3", "arn:aws:kms:eu-central-1:123456789012:alias/aws/s3"])
+def test_an_alias_of_a_bucket_is_no_key_of_ours(place: Place, alias: str) -> None:
+    s3 = place.client("s3")
+    s3.create_bucket(Bucket=place.bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": alias}}
+    s3.put_bucket_encryption(Bucket=place.bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
+    assert "KeptKeyArn" not in infrastructure._parameters(wanting("S3", "signs"), place, "foundation")
 
 
 def test_a_repository_that_is_wanted_again_is_the_same(place: Place) -> None:

@@ -25,7 +25,7 @@ def test_two_instances_learn_what_one_learns(make_signs):
         newest = max((signs.state / "runs").iterdir(), key=lambda folder: folder.stat().st_mtime)
         histories.append(json.loads((newest / "evaluation.json").read_text())["training"]["history"])
         log = signs("logs", "TrainLeNet")
-        assert ("2 processors learn from 64 of 128 images each" in log) is (count == 2)
+        assert ("2 processors learn from 16 of 32 images each" in log) is (count == 2)
     for alone, together in zip(*histories, strict=True):
         for name in ("loss", "accuracy", "validation_loss", "validation_accuracy"):
             assert together[name] == pytest.approx(alone[name], abs=TOLERANCE), name

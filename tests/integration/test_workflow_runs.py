@@ -74,6 +74,7 @@ ACTIONS = {
     "CreateMultipartUpload": "PutObject",
     "UploadPart": "PutObject",
     "CompleteMultipartUpload": "PutObject",
+    "GetBucketEncryption": "GetEncryptionConfiguration",
 }
 """Actions that are not called as their operations are: service authorization reference, "Amazon S3"."""
 

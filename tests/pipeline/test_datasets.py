@@ -114,6 +114,11 @@ def test_pictures_go_up_in_two_parts_which_are_found_again_by_their_common_prefi
     ]
 
 
+def test_an_address_is_taken_as_it_is_whatever_letters_it_has():
+    assert objects.split("s3://bucket/data#2/a?b=c/") == ("bucket", "data#2/a?b=c")
+    assert objects.split("s3://bucket") == ("bucket", "")
+
+
 def test_archives_in_a_folder_that_happens_to_be_called_listing_stay_there(place):
     cloud = place[1]
     cloud.client("s3").put_object(Bucket=cloud.bucket, Key="mine/listing/GTSRB_Final_Test_GT.zip", Body=b"zip")

@@ -1,6 +1,7 @@
 """What people do wrong, or are refused, is told in a line that is true; and what is printed for them can be copied."""
 
 import json
+import re
 import secrets
 import subprocess
 from datetime import datetime
@@ -37,6 +38,11 @@ def settings_file(embedded, tmp_path) -> Path:
 
 def signs(*words: str, **more):
     return CliRunner().invoke(app, [str(word) for word in words], **more)
+
+
+def plain(output: str) -> str:
+    """Return what was said without colours, boxes and the places where lines end."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]", " ", output).split())
 
 
 def test_an_execution_of_any_pipeline_is_found_by_its_arn(place, loaded):
@@ -116,7 +122,7 @@ def test_a_file_without_a_definition_is_a_wrong_command_line(tmp_path, content):
     file.write_text(content)
     done = signs("definition", "--against", file)
     assert done.exit_code == 2, done.output
-    assert "holds no definition" in done.output.replace("\n", " ")
+    assert "holds no definition" in plain(done.output)
     assert signs("definition", "--against", tmp_path).exit_code == 2
 
 
@@ -124,19 +130,19 @@ def test_archives_are_not_fetched_into_a_file(tmp_path):
     file = tmp_path / "file"
     file.write_text("here already")
     done = signs("data", "fetch", file)
-    assert (done.exit_code, "cannot be made a folder" in done.output.replace("\n", " ")) == (1, True), done.output
+    assert (done.exit_code, "cannot be made a folder" in plain(done.output)) == (1, True), done.output
 
 
 def test_an_earlier_execution_is_named_for_steps_alone(settings_file):
     done = signs("start", "--data", "synthetic", "--from", "abc", "--settings", settings_file)
     assert done.exit_code == 2
-    assert "--from" in done.output
+    assert "names the earlier execution" in plain(done.output)
 
 
 def test_whoever_does_not_answer_leaves_no_stack_behind_and_whoever_looks_neither(settings_file, client):
     done = signs("infra", "diff", "--exit-code", "--settings", settings_file)
     assert done.exit_code == 5, done.output
-    assert "-foundation: would be made anew, of AWS::" in done.output
+    assert "-foundation: is not there; it may be made of AWS::" in plain(done.output)
     done = signs("infra", "deploy", "--settings", settings_file, input="")
     assert done.exit_code == 1
     name = settings_file.read_text().partition('name = "')[2].partition('"')[0]
@@ -146,15 +152,38 @@ def test_whoever_does_not_answer_leaves_no_stack_behind_and_whoever_looks_neithe
 
 
 @pytest.mark.parametrize("kind", ["local", "aws"])
-def test_the_commands_that_are_printed_go_to_where_the_run_was(capsys, kind):
+def test_the_commands_that_are_printed_go_to_where_the_run_was(capsys, monkeypatch, kind):
+    monkeypatch.delenv("SIGNS_CLOUD", raising=False)
     sample = Sample("00001.png", "Stop", Answer(0, "Stop", 0.9, (("Stop", 0.9),)))
     snapshot = Snapshot("arn:execution/1", "Succeeded", "", None, ())
     outcome = Outcome(snapshot, Path("/runs/with space/report.html"), {}, (sample,))
-    runs._print_next(outcome, clouds.Cloud(kind, None, "eu-central-1", "bucket", "role"))
-    lines = capsys.readouterr().out.splitlines()
+    cloud = clouds.Cloud(kind, None, "eu-central-1", "bucket", "role")
+
+    def printed(file):
+        runs._print_next(outcome, cloud, file)
+        return capsys.readouterr().out.splitlines()
+
+    lines = printed(DEFAULT_FILE)
     assert "predict '/runs/with space/samples/00001.png'" in lines[0]
     assert all(line.endswith("--cloud aws") for line in lines) is (kind == "aws")
     assert any("local stop" in line for line in lines) is (kind == "local")
+    assert all(line.endswith("--settings 'my own.toml'") for line in printed(Path("my own.toml")))
+    monkeypatch.setenv("SIGNS_CLOUD", "aws")
+    told = [f"--cloud {kind}" in line for line in printed(DEFAULT_FILE) if "local stop" not in line]
+    assert told == [True, True, True]
+
+
+def test_a_version_without_an_evaluation_is_shown_and_says_so(register, place, settings_file, loaded):
+    found = register(None)
+    text = settings_file.read_text()
+    mine = text.partition('name = "')[2].partition('"')[0]
+    settings_file.write_text(text.replace(f'name = "{mine}"', f'name = "{loaded.name}"'))
+    done = signs("models", "show", found.number, "--settings", settings_file)
+    assert done.exit_code == 0, done.output
+    assert "was registered without an evaluation" in plain(done.output)
+    assert "s3://bucket/model.tar.gz" in plain(done.output)
+    done = signs("models", "show", found.number, "--json", "--settings", settings_file)
+    assert json.loads(done.output)["metrics"] is None
 
 
 def test_the_image_is_pushed_to_the_repository_of_the_settings():
