@@ -27,15 +27,23 @@ def compare(before: str | None, after: str) -> list[Change]:
     """Return what changes from one definition (JSON; ``None`` where there is no pipeline yet) to another.
 
     In the order of the later one; what it lacks comes last. A step inside the branch of a condition is a part of its
-    own: the condition shows only its name.
+    own: the condition shows only its name. Raises ``ValueError`` for what is no definition.
     """
     if before is None:
         return [Change("the whole pipeline", "added", ())]
-    old, new = (dict(_parts(json.loads(definition))) for definition in (before, after))
+    old, new = (dict(_parts(_read(definition))) for definition in (before, after))
     changed = (
         _change(name, old.get(name), new.get(name)) for name in [*new, *(name for name in old if name not in new)]
     )
     return [change for change in changed if change is not None]
+
+
+def _read(text: str) -> Mapping[str, Any]:
+    content = json.loads(text)
+    steps = content.get("Steps") if isinstance(content, dict) else None
+    if not isinstance(steps, list) or not all(isinstance(step, dict) and "Name" in step for step in steps):
+        raise ValueError("it has no list of named Steps")
+    return dict(content)
 
 
 def _parts(definition: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

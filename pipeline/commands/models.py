@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import webbrowser
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -78,10 +79,10 @@ def show(
     place = clouds.connect(cloud, settings)
     found = registry.version(place, settings.model_package_group, version)
     try:
-        metrics, judged = registry.evaluation(place, found)["metrics"], {}
-    except registry.RegistryError as error:
+        metrics, lacking = registry.evaluation(place, found)["metrics"], ""
+    except RegistryError as error:
         # Whoever is to approve it all the same should see the rest.
-        metrics, judged = None, {"evaluation": str(error)}
+        metrics, lacking = None, str(error)
     if json_:
         print_json({**asdict(found), "metrics": metrics})
         return
@@ -90,12 +91,17 @@ def show(
     view.add_column("value", overflow="fold")
     facts = {"registered": f"{found.created:%Y-%m-%d %H:%M}", **found.properties, "Archive": found.model}
     decided = {"decided": found.description} if found.description else {}
-    missed = [str(each) for each in gate.missed(gate.bounds(settings), metrics or {})]
-    judged = judged or {"today's bounds": f"missed: {'; '.join(missed)}" if missed else "all kept"}
-    numbers = {name: "none" if number is None else f"{number:.5g}" for name, number in (metrics or {}).items()}
-    for key, value in {**facts, **decided, **judged, **numbers}.items():
+    judged = {"evaluation": lacking} if metrics is None else _judged(settings, metrics)
+    for key, value in {**facts, **decided, **judged}.items():
         view.add_row(key, escape(str(value)))
     console.print(view)
+
+
+def _judged(settings: Settings, metrics: Mapping[str, float | None]) -> dict[str, str]:
+    """Hold a version's metrics against today's bounds, and lay them out."""
+    missed = [str(each) for each in gate.missed(gate.bounds(settings), metrics)]
+    numbers = {name: "none" if number is None else f"{number:.5g}" for name, number in metrics.items()}
+    return {"today's bounds": f"missed: {'; '.join(missed)}" if missed else "all kept", **numbers}
 
 
 app.command()(comparisons.compare)

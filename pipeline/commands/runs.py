@@ -205,8 +205,8 @@ def definition(
         return
     try:
         found = changes.compare(against.read_text(), text)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise typer.BadParameter(f"{against} holds no definition of a pipeline ({error!r})") from error
+    except ValueError as error:
+        raise typer.BadParameter(f"{against} holds no definition of a pipeline: {error}") from error
     typer.echo(changes.markdown(name, found))
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.stub import Stubber
 
 from infra import stacks
 from pipeline import infrastructure, settings
@@ -117,17 +117,12 @@ def test_a_repository_that_is_wanted_again_is_the_same(place: Place) -> None:
     assert place.client("ecr").describe_repositories(repositoryNames=[name])["repositories"]
 
 
-def test_whoever_may_not_know_what_is_there_says_nothing_of_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_may_not_know_what_is_there_says_nothing_of_it(place: Place) -> None:
     """The role that shows what would change may not list providers: it must not announce one for that."""
-    denied = {"Error": {"Code": "AccessDenied", "Message": "no"}}
-
-    class Iam:
-        def list_open_id_connect_providers(self) -> dict[str, Any]:
-            raise ClientError(denied, "ListOpenIDConnectProviders")  # type: ignore[arg-type]
-
     wanted = wanting("S3", f"signs-{secrets.token_hex(4)}")
-    asked = place.client
-    monkeypatch.setattr(Place, "client", lambda _, service: Iam() if service == "iam" else asked(service))
-    given = infrastructure._parameters(wanted, place, "foundation")
+    with Stubber(place.client("iam")) as iam:
+        iam.add_client_error("list_open_id_connect_providers", "AccessDenied")
+        given = infrastructure._parameters(wanted, place, "foundation")
+        iam.assert_no_pending_responses()
     assert "CreateGitHubProvider" not in given
     assert given["CreateBucket"] == "true"

@@ -116,7 +116,7 @@ def test_a_reason_in_brackets_is_shown_as_it_is(monkeypatch, settings_file, reas
     assert reason in done.output
 
 
-@pytest.mark.parametrize("content", ["# no JSON", "[]", "7"])
+@pytest.mark.parametrize("content", ["# no JSON", "[]", "7", "{}", '{"Steps": [1]}'])
 def test_a_file_without_a_definition_is_a_wrong_command_line(tmp_path, content):
     file = tmp_path / "definition.json"
     file.write_text(content)
