@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 DRAIN_SECONDS = 60
 """How long a fleet that is replaced may take to answer what it was asked; SageMaker's limit for one invocation."""
 
+AVOID_SECONDS = 1
+"""How long others are asked first after a connection broke off; of a dying process more is known by then."""
+
 Launch = Callable[[Record], ModelServer]
 """Starts the model server of a production variant."""
 
@@ -47,11 +50,19 @@ class Instance:
     outstanding: int = 0
     leaving: bool = False
     deaths: int = 0
+    avoided_until: float = 0.0
 
     @property
     def answering(self) -> bool:
         """Whether a request may be sent to it."""
         return self.ready and not self.leaving and self.server.child.running
+
+    def avoid(self) -> None:
+        """Let others be asked first for a moment: it broke off a connection.
+
+        A killed process takes new requests while it is being taken apart, and loses them.
+        """
+        self.avoided_until = time.monotonic() + AVOID_SECONDS
 
 
 @dataclass(eq=False)
@@ -77,6 +88,8 @@ class Variant:
         answering = [instance for instance in self.instances if instance.answering]
         if not answering:
             raise Unavailable(f"no instance of variant {self.name} answers")
+        now = time.monotonic()
+        answering = [instance for instance in answering if instance.avoided_until <= now] or answering
         limit = self.settings.get("ServerlessConfig", {}).get("MaxConcurrency")
         if limit and sum(instance.outstanding for instance in self.instances) >= limit:
             raise Busy(f"variant {self.name} answers {limit} requests already, its MaxConcurrency")

@@ -90,6 +90,8 @@ class Invoker:
         except httpx.ConnectError as error:
             raise _NotSent from error
         except httpx.TransportError as error:
+            if not isinstance(error, httpx.TimeoutException):
+                instance.avoid()
             self._count(source, 503, elapsed(asked), started, variant)
             return _error("ModelError", 424, f"Endpoint {name} did not answer: {error!r}", OriginalStatusCode=503)
         self._count(source, answer.status_code, elapsed(asked), started, variant)

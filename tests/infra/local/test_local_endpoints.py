@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,53 @@ def test_a_model_in_two_processes_serves_again_after_one_was_killed(
     assert wait_until(lambda: answer(cloud, name, "4"), bool, seconds=60) == "8.0"
     cloud.sagemaker.delete_endpoint(EndpointName=name)
     wait_until(lambda: serving_processes(embedded.state), lambda found: not found)
+
+
+SEVERED = HANDLER.replace("import json", "import json, os, socket").replace(
+    "data.read())",
+    "sever(data.read()))",
+)
+SEVERED = (
+    SEVERED.replace("str(response.json()", "str(os.getpid()) + ' ' + str(response.json()")
+    + """
+def sever(text):
+    for number in range(3, 256 if text == b"13" else 0):
+        try:
+            with socket.socket(fileno=os.dup(number)) as connection:
+                if connection.family == socket.AF_INET and connection.getpeername():
+                    connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            continue  # A file, or the socket that listens.
+    return text
+"""
+)
+"""A handler that breaks off the connections of its server at the number 13, as the system does for a dying one."""
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_who_breaks_off_a_connection_is_asked_last_for_a_moment(cloud: Cloud, model: Path, count: int) -> None:
+    name = f"endpoint-{secrets.token_hex(4)}"
+    served = cloud.deployable("severed", archive(model, code__inference=SEVERED))
+    instances = variant("all", served) | {"InitialInstanceCount": count}
+    cloud.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[instances])
+    cloud.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    assert cloud.settled(name)["EndpointStatus"] == "InService"
+
+    def process() -> str:
+        number, value = invoke(cloud, name, "21").split()
+        assert value == "42.0"
+        return number
+
+    both = wait_until(lambda: {process() for _ in range(10)}, lambda found: len(found) == count)
+    with pytest.raises(ClientError, match="did not answer"):
+        invoke(cloud, name, "13")
+    asked, broken = set(), time.monotonic()
+    while time.monotonic() < broken + 0.7:
+        asked.add(process())
+    # Where there is another it is asked alone; where there is none, the one that broke off is better than nothing.
+    assert len(asked) == 1
+    assert wait_until(lambda: {process() for _ in range(10)}, lambda found: len(found) == count) == both
+    cloud.sagemaker.delete_endpoint(EndpointName=name)
 
 
 def answer(cloud: Cloud, name: str, body: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -49,6 +50,27 @@ def test_this_machine_is_answered(embedded: RunningServer, host: str) -> None:
 def test_other_hosts_and_pages_are_not(embedded: RunningServer, headers: dict[str, str]) -> None:
     assert status(f"{embedded.url}/_local/health", **headers) == 403
     assert status(f"{embedded.url}/", X_Amz_Target="SageMaker.ListPipelines", **headers) == 403
+
+
+def test_an_answer_comes_in_one_piece(embedded: RunningServer) -> None:
+    # A client of the SDK reads a head without its body, which a dying server left, as an answer without content.
+    host, port = embedded.url.removeprefix("http://").split(":")
+    for _ in range(20):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(b"GET /_local/health HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
+            assert int(head.lower().rpartition(b"content-length:")[2].split()[0]) == len(body) > 0
+
+
+def test_who_waits_for_leave_to_send_a_body_gets_it_at_once(embedded: RunningServer) -> None:
+    # botocore asks for it with each object, and waits a second in vain before it sends the body all the same.
+    host, port = embedded.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        head = "PUT /nobody/key HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+        connection.sendall(head.encode())
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"body")
+        assert b"NoSuchBucket" in connection.recv(65536)
 
 
 def test_a_page_of_this_machine_may_call(embedded: RunningServer) -> None:
