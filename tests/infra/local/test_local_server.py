@@ -68,7 +68,7 @@ def test_who_waits_for_leave_to_send_a_body_gets_it_at_once(embedded: RunningSer
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         head = "PUT /nobody/key HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
         connection.sendall(head.encode())
-        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
         connection.sendall(b"body")
         assert b"NoSuchBucket" in connection.recv(65536)
 
