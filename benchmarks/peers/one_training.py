@@ -12,13 +12,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trafficsigns import dataset, presets, robustness, training
+from trafficsigns import augmentation, dataset, presets, robustness, trainer, training
+
+MODULES = {"augmentation": augmentation, "trainer": trainer}
+"""Whose constants a row may change: ingredients that every preset has, and which therefore are no fields of one."""
 
 
 def changed(row: Any, changes: dict[str, Any]) -> Any:
-    """Return a preset with some fields replaced; a dot leads into the parts that it is made of."""
+    """Return a preset with some fields replaced; a dot leads into the parts that it is made of, or into a module."""
     for path, value in changes.items():
         first, _, rest = path.partition(".")
+        if first in MODULES:
+            getattr(MODULES[first], rest)  # A constant that has another name today would be set in vain.
+            setattr(MODULES[first], rest, value)
+            continue
         row = replace(row, **{first: changed(getattr(row, first), {rest: value}) if rest else value})
     return row
 

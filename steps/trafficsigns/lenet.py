@@ -76,13 +76,14 @@ def multiscale(shape: Multiscale, classes: int) -> keras.Model:
 def _column(x: keras.KerasTensor, shape: Multiscale, classes: int, suffix: str) -> keras.KerasTensor:
     if shape.straighten:
         x = _straighten(x, suffix)
-    x = layers.Conv2D(8, 1, activation="leaky_relu", name=f"colour{suffix}")(x)
+    if shape.colours:
+        x = layers.Conv2D(shape.colours, 1, activation="leaky_relu", name=f"colour{suffix}")(x)
     scales = []
     for number, (filters, kernel) in enumerate(shape.blocks, 1):
         x = _block(x, filters, kernel, f"{number}{suffix}")
         coarse = layers.MaxPooling2D(x.shape[1] // _JOINED_SIDE)(x) if x.shape[1] > _JOINED_SIDE else x
         scales.append(layers.Flatten()(coarse))
-    x = layers.Dropout(shape.dropout)(layers.Concatenate(name=f"scales{suffix}")(scales))
+    x = layers.Dropout(shape.dropout)(layers.Concatenate(name=f"scales{suffix}")(scales[-shape.scales :]))
     x = layers.Dense(shape.hidden, use_bias=False, name=f"hidden{suffix}")(x)
     x = layers.ReLU()(normalisation(f"hidden_norm{suffix}")(x))
     x = layers.Dropout(shape.dropout)(x)

@@ -21,6 +21,10 @@ class Multiscale:
     """What each of the networks side by side sees of an image: its ``colour``, its local ``contrast``, or ``both``."""
     straighten: bool = True
     """Whether a spatial transformer comes first."""
+    colours: int = 8
+    """Channels of the learned colour transform; 0 is none."""
+    scales: int = 4
+    """How many blocks, from the last one on, the classifier sees."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import presets
+from benchmarks import ablation, presets
 from benchmarks.contestants import ROOT
 from benchmarks.drawn import OPEN_GATE
+from benchmarks.peers import one_training
 from trafficsigns.gate import CRITERIA
+from trafficsigns.presets import PRESETS
 
 MEASURE = """
 import sys
@@ -67,6 +69,18 @@ def test_what_was_measured_keeps_what_a_preset_is_for(preset: str, seeds: int, a
     assert statistics.mean(row["accuracy"] for row in rows) > accuracy
     assert max(row["minutes"] for row in rows) < minutes
     assert all(row["parameters"] < 1_000_000 for row in rows)
+
+
+@pytest.mark.parametrize("row", set(ablation.ROWS) - {"standard", "drawn signs beside the real ones"})
+def test_every_row_of_the_ablation_changes_what_it_names(row: str, monkeypatch: pytest.MonkeyPatch):
+    """In the recipe or in the constants; a field or constant that no longer exists is an error."""
+    for module in one_training.MODULES.values():
+        for name in vars(module):
+            monkeypatch.setattr(module, name, getattr(module, name))
+    before = {name: dict(vars(module)) for name, module in one_training.MODULES.items()}
+    preset = one_training.changed(PRESETS["standard"], dict(ablation.ROWS[row]))
+    after = {name: vars(module) for name, module in one_training.MODULES.items()}
+    assert preset != PRESETS["standard"] or any(before[name] != after[name] for name in before)
 
 
 def test_a_preset_whose_measurement_is_interrupted_goes_on_and_adds_up_its_minutes(drawn: Path, tmp_path: Path):

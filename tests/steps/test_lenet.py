@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -23,6 +25,14 @@ def test_every_network_stays_below_a_million_parameters(preset):
 def test_multiscale_joins_every_scale():
     network = lenet.build(PRESETS["standard"], 43)
     assert len(network.get_layer("scales").input) == len(PRESETS["standard"].network.blocks)
+
+
+def test_a_shape_may_do_without_scales_and_colour_transform():
+    shape = replace(PRESETS["standard"].network, scales=1, colours=0)
+    network = lenet.multiscale(shape, 43)
+    assert network.get_layer("hidden").input.shape == (None, 2 * 2 * 128), "what the last block ends with"
+    assert "colour" not in {layer.name for layer in network.layers}
+    assert network.get_layer("conv1").input is network.get_layer("straightened").output
 
 
 @pytest.mark.parametrize("preset", ["standard", "best", "lenet5"])
