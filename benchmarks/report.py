@@ -45,7 +45,7 @@ def machine(
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     facts = {
         "Date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "Processor": f"{_processor()}, {os.cpu_count()} cores",
+        "Processor": f"{processor()}, {os.cpu_count()} cores",
         "Memory": f"{memory:.0f} GiB",
         "Load before the start": f"{load_before} (others' work on the machine makes every figure here worse)",
         "System": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -55,7 +55,8 @@ def machine(
     return "\n".join(f"- {name}: {fact}" for name, fact in facts.items())
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name the processor, as the system does."""
     info = Path("/proc/cpuinfo")
     match = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
     return match[1] if match else platform.processor() or platform.machine()

@@ -79,42 +79,49 @@ def load(directory: Path, classes: int) -> Images:
     return Images(pixels, labels)
 
 
-def balanced(images: Images, exponent: float) -> Images:
-    """Repeat the images of rare classes: one ``r`` times rarer than the commonest is repeated ``r ** exponent`` times.
+def shown(labels: npt.NDArray[np.int64], exponent: float) -> npt.NDArray[np.int64]:
+    """Say which images an epoch shows: those of a class ``r`` times rarer than the commonest ``r ** exponent`` times.
 
-    0 changes nothing, 1 makes all classes equally common. Where images cannot all be repeated alike, those that come
-    once more are spread over the class. Source of the square root between the two: Mahajan et al., "Exploring the
-    limits of weakly supervised pretraining", ECCV 2018, who sample hashtags so.
+    Takes labels ``[n]``; returns places in them, int64 ``[m]``. 0 shows each image once, 1 makes all classes equally
+    common. Where images cannot all be repeated alike, those that come once more are spread over the class. Source of
+    the square root between the two: Mahajan et al., "Exploring the limits of weakly supervised pretraining", ECCV 2018,
+    who sample hashtags so.
     """
-    counts = np.bincount(images.labels)
+    counts = np.bincount(labels)
     wanted = np.round(counts.max() ** exponent * counts ** (1.0 - exponent)).astype(np.int64)
     if np.array_equal(wanted, counts):
-        return images
-    chosen = np.concatenate(
-        [np.flatnonzero(images.labels == label)[np.arange(wanted[label]) * counts[label] // wanted[label]]
+        return np.arange(len(labels))
+    return np.concatenate(
+        [np.flatnonzero(labels == label)[np.arange(wanted[label]) * counts[label] // wanted[label]]
          for label in np.flatnonzero(counts)]
     )  # fmt: skip
-    return Images(images.pixels[chosen], images.labels[chosen])
 
 
 def stream(
-    images: Images, names: Sequence[str], plan: Plan, skip: int = 0, share: tuple[int, int] = (0, 1)
+    images: Images,
+    places: npt.NDArray[np.int64],
+    names: Sequence[str],
+    plan: Plan,
+    skip: int = 0,
+    share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Stream the shuffled, augmented batches of all epochs but the first ``skip``.
 
-    A batch is uint8 ``[batch_size / shares, 32, 32, 3]`` and int64 labels; ``share`` is which part of each batch is
-    wanted, and of how many. Each epoch has an order of its own and leaves out the images that fill no batch.
+    An epoch shows the images at ``places`` (see ``shown``) in an order of its own, and leaves out those that fill no
+    batch. A batch is uint8 ``[batch_size / shares, 32, 32, 3]`` and int64 labels; ``share`` is which part of each batch
+    is wanted, and of how many.
     """
-    count, size = len(images.labels), plan.batch_size
+    count, size = len(places), plan.batch_size
     steps = count // size
-    pixels, labels = tf.constant(images.pixels), tf.constant(images.labels)
+    pixels, labels, order = tf.constant(images.pixels), tf.constant(images.labels), tf.constant(places)
     mirrors = tf.constant(augmentation.mirror_table(names), tf.int64)
     seed = tf.constant([plan.seed, 0], tf.int64)
-    places = tf.range(share[0], size, share[1], dtype=tf.int64)
+    own = tf.range(share[0], size, share[1], dtype=tf.int64)
 
     def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         key = tf.stack([seed[0], step // steps])
-        chosen = tf.random.experimental.index_shuffle((step % steps) * size + places, key, count - 1)
+        drawn = tf.random.experimental.index_shuffle((step % steps) * size + own, key, count - 1)
+        chosen = tf.gather(order, drawn)
         taken = tf.gather(pixels, chosen), tf.gather(labels, chosen)
         if plan.disturbances is None:
             return taken

@@ -108,14 +108,14 @@ def fit(
     team = team or machines.alone()
     keras.utils.set_random_seed(settings.seed)
     preset = PRESETS[settings.preset]
-    training = dataset.balanced(training, preset.balance)
-    batch_size = min(settings.batch_size, len(training.labels))
+    places = dataset.shown(training.labels, preset.balance)
+    batch_size = min(settings.batch_size, len(places))
     machines.check(batch_size, settings.precision, team.strategy.num_replicas_in_sync)
     options = Options(settings.epochs, batch_size, settings.learning_rate, settings.precision)
-    trainer = Trainer(preset, options, len(names), len(training.labels) // batch_size, team.strategy)
+    trainer = Trainer(preset, options, len(names), len(places) // batch_size, team.strategy)
     history = _restore(trainer, checkpoint) if checkpoint else []
     plan = Plan(batch_size, settings.epochs, settings.seed, preset.disturbances)
-    stream = _stream(training, names, plan, len(history), team.strategy)
+    stream = _stream(training, places, names, plan, len(history), team.strategy)
     answer = answering(trainer.averaged)
     while len(history) < settings.epochs and not _out_of_patience(history, settings.patience):
         history.append(_epoch(trainer, stream, answer, validation, len(history) + 1))
@@ -131,12 +131,19 @@ def fit(
     return Outcome(trainer.kept(), selected(history), history)
 
 
-def _stream(training: Images, names: Sequence[str], plan: Plan, skip: int, strategy: tf.distribute.Strategy) -> Any:
+def _stream(
+    training: Images,
+    places: npt.NDArray[np.int64],
+    names: Sequence[str],
+    plan: Plan,
+    skip: int,
+    strategy: tf.distribute.Strategy,
+) -> Any:
     """Return an iterator over what each processor of this machine learns from."""
 
     def of_machine(context: tf.distribute.InputContext) -> tf.data.Dataset:
         share = (context.input_pipeline_id, context.num_input_pipelines)
-        batches = dataset.stream(training, names, plan, skip, share)
+        batches = dataset.stream(training, places, names, plan, skip, share)
         own, each = plan.batch_size // share[1], plan.batch_size // context.num_replicas_in_sync
         return batches if own == each else batches.rebatch(each)
 

@@ -17,19 +17,16 @@ pytest_plugins = ["three_signs"]
 @pytest.mark.parametrize(("exponent", "expected"), [(0.0, [2, 8, 32]), (0.5, [8, 16, 32]), (1.0, [32, 32, 32])])
 def test_rare_classes_are_repeated_as_far_as_asked_and_each_image_alike(exponent, expected):
     labels = np.repeat([0, 1, 2], [2, 8, 32])
-    pixels = np.zeros((42, 32, 32, 3), np.uint8)
-    pixels[:, 0, 0, 0] = np.arange(42)
-    found = dataset.balanced(dataset.Images(pixels, labels), exponent)
-    assert np.bincount(found.labels).tolist() == expected
-    np.testing.assert_array_equal(labels[found.pixels[:, 0, 0, 0]], found.labels, "an image keeps its label")
-    repeated = np.bincount(found.pixels[:, 0, 0, 0])
+    found = dataset.shown(labels, exponent)
+    assert np.bincount(labels[found]).tolist() == expected
+    repeated = np.bincount(found)
     for label in range(3):
         assert np.ptp(repeated[labels == label]) <= 1
 
 
 def test_a_class_without_images_stays_without_when_balanced():
-    found = dataset.balanced(dataset.Images(np.zeros((5, 32, 32, 3), np.uint8), np.array([0, 2, 2, 2, 2])), 0.5)
-    assert np.bincount(found.labels).tolist() == [2, 0, 4]
+    labels = np.array([0, 2, 2, 2, 2])
+    assert np.bincount(labels[dataset.shown(labels, 0.5)]).tolist() == [2, 0, 4]
 
 
 def test_the_rate_rises_and_falls_as_a_cosine_and_decay_spares_offsets_and_norms():
@@ -83,7 +80,7 @@ def test_a_network_computes_in_the_precision_that_was_asked_for(images, name, pr
     scales = isinstance(learner._optimizer, keras.optimizers.LossScaleOptimizer)
     assert scales is (precision == "mixed_float16")
     before = learner.averaged.get_weights()
-    loss, _ = learner.epoch(training._stream(images[0], NAMES, plan, 0, alone), 1)
+    loss, _ = learner.epoch(training._stream(images[0], np.arange(96), NAMES, plan, 0, alone), 1)
     assert np.isfinite(loss)
     moved = any(np.any(old != new) for old, new in zip(before, learner.averaged.get_weights(), strict=True))
     # Loss scaling begins so high that float16's first steps may overflow; it leaves them out, as it should.
@@ -95,9 +92,9 @@ def test_a_preset_is_trained_by_its_own_recipe(images, monkeypatch):
     taken = {}
     stream = training._stream
 
-    def noted(learnt, names, plan, *more):
-        taken.update(labels=learnt.labels, plan=plan)
-        return stream(learnt, names, plan, *more)
+    def noted(learnt, places, names, plan, *more):
+        taken.update(labels=learnt.labels[places], plan=plan)
+        return stream(learnt, places, names, plan, *more)
 
     monkeypatch.setattr(training, "_stream", noted)
     chosen = np.append(
@@ -107,15 +104,27 @@ def test_a_preset_is_trained_by_its_own_recipe(images, monkeypatch):
     settings = training.Hyperparameters.of("best", 1, epochs=1, batch_size=16)
     outcome = training.fit(rare, images[1], NAMES, settings)
     best = presets.PRESETS["best"]
-    assert np.bincount(taken["labels"]).tolist() == np.bincount(dataset.balanced(rare, best.balance).labels).tolist()
+    expected = rare.labels[dataset.shown(rare.labels, best.balance)]
+    assert np.bincount(taken["labels"]).tolist() == np.bincount(expected).tolist()
     assert len(taken["labels"]) > len(rare.labels)
     assert taken["plan"].disturbances == best.disturbances != presets.PRESETS["fast"].disturbances
     assert len([layer for layer in outcome.network.layers if layer.name.startswith("logits")]) == 3
 
 
-def test_an_epoch_shows_each_image_once_and_the_next_in_another_order(images, monkeypatch):
+def test_an_epoch_shows_an_image_as_often_as_its_place_is_named_and_no_other():
+    """Beside its own label; 12 images, of which one is left out and one comes three times."""
+    pixels = np.zeros((12, 32, 32, 3), np.uint8)
+    pixels[:, 0, 0, 0] = np.arange(12)
+    places = np.array([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10])
+    plan = dataset.Plan(13, epochs=1, seed=1, disturbances=None)
+    ((batch, labels),) = dataset.stream(dataset.Images(pixels, np.arange(12) % 3), places, NAMES, plan)
+    assert sorted(batch[:, 0, 0, 0].numpy()) == places.tolist()
+    assert (batch[:, 0, 0, 0] % 3).numpy().tolist() == labels.numpy().tolist()
+
+
+def test_an_epoch_shows_each_image_once_and_the_next_in_another_order(images):
     plan = dataset.Plan(32, epochs=2, seed=1, disturbances=None)
-    stream = list(dataset.stream(images[0], NAMES, plan).as_numpy_iterator())
+    stream = list(dataset.stream(images[0], np.arange(96), NAMES, plan).as_numpy_iterator())
     known = [image.tobytes() for image in images[0].pixels]
     order = [known.index(image.tobytes()) for batch, _ in stream for image in batch]
     first, second = order[:96], order[96:]
