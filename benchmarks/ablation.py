@@ -74,10 +74,10 @@ FRAMES = 6
 """Of a drawn track, as the quick start has them."""
 
 EXPLANATION = """\
-A row is one run, so that a difference of a few images says nothing; loss is the cross entropy of the best epoch, after
-fitting the temperature, both on the same images, so that more epochs have more chances. *Spoilt* is the accuracy on some
-of them after the eight corruptions of the gate, which tells more apart where nearly every picture is recognised. Minutes
-are processor time divided by two: the least that the run takes on two cores of that processor."""
+A row is one run, so that a difference of a few images says nothing. Loss is the cross entropy of the best epoch after
+fitting the temperature, both on the same images, so that more epochs have more chances. *Spoilt* is the accuracy on
+some of them after the eight corruptions of the gate, which tells more apart where nearly every picture is recognised.
+Minutes are processor time divided by two: the least that the run takes on two cores of that processor."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

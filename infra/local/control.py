@@ -16,6 +16,9 @@ START_SECONDS = 60
 STOP_SECONDS = 150
 """A little more than a job may take to end after SIGTERM."""
 
+_PATIENCE_SECONDS = 30
+"""How long a server may take to tell that it lives. One that is gone refuses at once; a busy one must not be given up,
+since a second one cannot start beside it."""
 
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Opens addresses without the machine's proxies, which are none of a loopback address's business."""
@@ -39,7 +42,7 @@ def find(state: Path) -> RunningServer | None:
     """Return the server that runs on a state folder, or ``None``."""
     try:
         described = json.loads((state / "server.json").read_text())
-        with _direct.open(f"{described['url']}/_local/health", timeout=5) as answer:
+        with _direct.open(f"{described['url']}/_local/health", timeout=_PATIENCE_SECONDS) as answer:
             alive = json.load(answer)["pid"] == described["pid"]
     except (OSError, ValueError, KeyError):
         return None

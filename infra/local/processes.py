@@ -31,6 +31,7 @@ class Child:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        self._released = False
 
     @property
     def running(self) -> bool:
@@ -48,7 +49,10 @@ class Child:
                 self.process.wait()
 
     def release(self) -> None:
-        """Kill what is left of the session, as when a container ends; every child must be released."""
+        """Kill what is left of the session, as when a container ends; every child must be released, once or more."""
+        if self._released:
+            return
+        self._released = True
         self._watcher.kill()
         self._signal(signal.SIGKILL)
         self._watcher.communicate()

@@ -121,10 +121,10 @@ def test_sigterm_ends_it_when_what_it_accepted_is_answered(with_handler: Callabl
     # One slow request makes the server use its thread, so that it notices the signal while the next ones run.
     assert server.post(b"0.2").text == "done"
     with ThreadPoolExecutor(3) as pool:
-        asked = [pool.submit(server.post, b"0.7") for _ in range(3)]
+        asked = [pool.submit(server.post, b"2") for _ in range(3)]
         while server.client.get("/ping").status_code == 200 and server.text().count('"path"') < 1:
             time.sleep(0.01)
-        time.sleep(0.3)
+        time.sleep(1)
         server.process.send_signal(signal.SIGTERM)
         assert [each.result().text for each in asked] == ["done"] * 3
     assert server.process.wait(STOP_SECONDS) == 0
@@ -264,17 +264,22 @@ def test_an_archive_without_a_handler_speaks_tensorflow_servings_rest(
     assert (refused.status_code, refused.json()["title"]) == (415, "Unsupported Media Type: image/png")
 
 
-def raw(port: int, *pieces: bytes, half_close: bool = False, read: bool = True) -> bytes:
-    """Send bytes as they are, and return what comes back until the other side closes or is silent for a while."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+def raw(port: int, *pieces: bytes, half_close: bool = False, read: bool = True, answers: int = 0) -> bytes:
+    """Send bytes as they are, and return what comes back.
+
+    That is until the other side closes or is silent for a while; first so many answers are waited for longer.
+    """
+    received = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         try:
             for piece in pieces:
                 connection.sendall(piece)
             if half_close:
                 connection.shutdown(socket.SHUT_WR)
-            connection.settimeout(0.3)
-            received = b""
-            while read and (piece := connection.recv(65536)):
+            while read:
+                connection.settimeout(30 if received.count(b"HTTP/1.1 ") < answers else 0.3)
+                if not (piece := connection.recv(65536)):
+                    break
                 received += piece
         except OSError:
             pass
@@ -312,18 +317,30 @@ def test_odd_bytes_and_rude_clients_harm_nobody(signs_archive: Path, serve: Serv
     for pieces in rude:
         for read in (True, False):
             raw(server.port, *pieces, half_close=read, read=read)
-    assert raw(server.port, *[bytes([byte]) for byte in whole[:300]], whole[300:]).startswith(b"HTTP/1.1 200")
+    assert raw(server.port, *[bytes([byte]) for byte in whole[:300]], whole[300:], answers=1).startswith(
+        b"HTTP/1.1 200"
+    )
     chunked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(PNG), PNG)
-    assert raw(server.port, chunked).startswith(b"HTTP/1.1 200")
+    assert raw(server.port, chunked, answers=1).startswith(b"HTTP/1.1 200")
     long = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"600001\r\n" + bytes(0x600001) + b"\r\n0\r\n\r\n"
-    assert raw(server.port, long).startswith(b"HTTP/1.1 413")
-    twice = raw(server.port, whole + whole)
+    assert raw(server.port, long, answers=1).startswith(b"HTTP/1.1 413")
+    twice = raw(server.port, whole + whole, answers=2)
     assert twice.count(b"HTTP/1.1 200") == 2, "requests may follow each other without waiting"
     assert number(server.post(PNG, "image/png")) == expected
     assert server.process.poll() is None
     assert "Traceback" not in server.text()
     statuses = {entry["status"] for entry in server.access(1)}
     assert statuses == {200, 400, 404, 406, 413, 499}
+
+
+def test_a_connection_may_be_idle_for_longer_than_who_asks_keeps_one(signs_archive: Path, serve: Serve) -> None:
+    server = serve(signs_archive, **LITE).wait()
+    patience = httpx.Limits().keepalive_expiry
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        for pause in (patience + 1, 0):
+            connection.sendall(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+            time.sleep(pause)
 
 
 def test_a_slow_client_does_not_hold_up_the_others(signs_archive: Path, serve: Serve) -> None:

@@ -103,7 +103,7 @@ def test_the_endpoint_has_its_alarms(world, serving, client):
 @pytest.mark.usefixtures("odd_requests")
 def test_a_version_that_fails_in_traffic_is_rolled_back_and_rejected(world, serving, second, tmp_path, capsys):
     arn = second(world.put_model(0.7, TREACHEROUS, name="treacherous"))
-    assert world.deploy(tmp_path, bake_seconds=240) == 1
+    assert world.deploy(tmp_path, bake_seconds=1200) == 1
     assert f"{NAME}-errors" in line(capsys)
     assert world.endpoint()["EndpointConfigName"] == serving
     status, reason = world.status(arn)

@@ -212,6 +212,8 @@ class Fleet:
                 if instance.ready and not instance.leaving and not instance.server.child.running:
                     instance.ready = False
                     instance.deaths += 1
+                    # What it started must not outlive it; later its number may be another process's.
+                    instance.server.child.release()
                     threading.Thread(target=self._revive, args=(variant, instance), daemon=True).start()
 
     def _revive(self, variant: Variant, instance: Instance) -> None:

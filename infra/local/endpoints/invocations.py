@@ -20,6 +20,9 @@ from infra.local.endpoints.rollouts import Traffic
 INVOKE_SECONDS = 60
 """SageMaker's limit for one invocation."""
 
+_AGAIN_SECONDS = 0.01
+"""Between two attempts to reach an instance: an only one that ends may take a while until it is known to have."""
+
 _PASSED = ("Content-Type", "Accept", "X-Amzn-SageMaker-Custom-Attributes", "X-Amzn-SageMaker-Inference-Id")
 """The headers that reach the model."""
 
@@ -59,7 +62,7 @@ class Invoker:
                 continue
             except _NotSent:
                 # The instance died before the request reached it, so asking another one repeats nothing.
-                continue
+                time.sleep(_AGAIN_SECONDS)
             except UnknownVariant:
                 return _error("ValidationError", 400, f"Variant {target} not found for this endpoint.")
             except Busy as error:
@@ -88,6 +91,7 @@ class Invoker:
         try:
             answer = self.http.post(f"{instance.server.url}/invocations", content=body, headers=headers)
         except httpx.ConnectError as error:
+            instance.avoid()
             raise _NotSent from error
         except httpx.TransportError as error:
             if not isinstance(error, httpx.TimeoutException):

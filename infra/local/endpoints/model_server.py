@@ -36,6 +36,11 @@ GRACE_SECONDS = 60
 """How long accepted requests may take after SIGTERM, SageMaker's limit for one invocation."""
 
 
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection may be idle, nginx's own limit. Clients must be the first to lose patience: one whose request
+meets the closing of its connection cannot know whether it was heard. httpx, which asks here, waits 5 seconds."""
+
+
 class Server:
     """The web server around one application, and how it ended."""
 
@@ -55,6 +60,7 @@ class Server:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         self._server = uvicorn.Server(config)
         self._code = 0

@@ -19,6 +19,8 @@ INSTANCE_LIMIT = "SAGEMAKER_EMBEDDED_INSTANCES"
 
 JOB_CLASSES: tuple[type[Job], ...] = (ProcessingJob, TrainingJob, TransformJob)
 
+UNFINISHED = ("InProgress", "Stopping")
+
 
 class Jobs:
     """The calls that create, describe, list and stop jobs, four for each kind: ``create_training_job`` and so on."""
@@ -57,7 +59,12 @@ class Jobs:
 
     def _refuse_above_limit(self, job: Job) -> None:
         limit, wanted = self._context.instance_limit, job.instance_count
-        used = sum(other.instance_count for other in self._running.values())
+        # By what is written, not by threads: one whose job has ended already may take a moment more.
+        used = sum(
+            other.instance_count
+            for (kind, name), other in self._running.items()
+            if (self._context.store.get(kind, name) or {}).get(f"{kind}Status") in UNFINISHED
+        )
         if used + wanted > limit:
             message = (
                 f"The limit of the embedded SageMaker is {limit} Instances, with current utilization of {used} "
@@ -96,9 +103,7 @@ class Jobs:
         for job_class in JOB_CLASSES:
             kind = job_class.kind
             with self._context.store.exclusive():
-                records = [
-                    r for r in self._context.store.list(kind) if r[f"{kind}Status"] in ("InProgress", "Stopping")
-                ]
+                records = [r for r in self._context.store.list(kind) if r[f"{kind}Status"] in UNFINISHED]
                 # What this server has begun itself is not lost.
                 lost = [job_class(self._context, r) for r in records if (kind, r[f"{kind}Name"]) not in self._running]
                 for job in lost:

@@ -181,7 +181,7 @@ class StepRun:
         """Run the step and write down how it ended; answers the reason if it failed."""
         self._begin()
         try:
-            self._execution.results[self._step["Name"]] = self._carry_out()
+            result = self._carry_out()
         except StepStopped:
             self.note(StepStatus="Stopped", EndTime=now())
             self._execution.stop_requested.set()
@@ -193,6 +193,8 @@ class StepRun:
             logger.exception("step %s broke", self._key)
             return self._fail("InternalServerError: see the server log.")
         self.note(StepStatus="Succeeded", EndTime=now())
+        # Last: whoever waits for the result may start as soon as it is there.
+        self._execution.results[self._step["Name"]] = result
         return None
 
     def _begin(self) -> None:

@@ -117,7 +117,7 @@ def test_what_a_script_leaves_in_the_background_ends_with_it(container: Containe
 def test_too_long_is_an_error_and_ends_everything(container: Container) -> None:
     logs = Logs()
     with pytest.raises(TimeoutError):
-        container.run(["bash", "-c", "echo $$; sleep 100"], {}, log(logs), 0.3)
+        container.run(["bash", "-c", "echo $$; sleep 100"], {}, log(logs), 3)
     await_end(int(logs.events[0]["message"]))
 
 

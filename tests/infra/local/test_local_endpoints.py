@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from embedded_cloud import HANDLER, Cloud, archive, definition, variant, wait_until
 
 from infra.local.control import RunningServer
+from infra.local.endpoints.fleets import AVOID_SECONDS
 
 
 def invoke(cloud: Cloud, name: str, body: str, content_type: str = "text/plain") -> str:
@@ -150,11 +151,14 @@ def test_who_breaks_off_a_connection_is_asked_last_for_a_moment(cloud: Cloud, mo
         return number
 
     both = wait_until(lambda: {process() for _ in range(10)}, lambda found: len(found) == count)
-    with pytest.raises(ClientError, match="did not answer"):
-        invoke(cloud, name, "13")
-    asked, broken = set(), time.monotonic()
-    while time.monotonic() < broken + 0.7:
-        asked.add(process())
+    asked: set[str] = set()
+    while not asked:
+        began = time.monotonic()
+        with pytest.raises(ClientError, match="did not answer"):
+            invoke(cloud, name, "13")
+        # What comes later may have been asked later; on a machine so slow that all does, it is tried once more.
+        while (number := process()) and time.monotonic() < began + AVOID_SECONDS:
+            asked.add(number)
     # Where there is another it is asked alone; where there is none, the one that broke off is better than nothing.
     assert len(asked) == 1
     assert wait_until(lambda: {process() for _ in range(10)}, lambda found: len(found) == count) == both

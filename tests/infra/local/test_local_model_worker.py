@@ -10,31 +10,49 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 
-from infra.local.endpoints.serving.batching import QUICK_BYTES, QUICK_SECONDS, Call, Worker
+from infra.local.endpoints.serving import batching
+from infra.local.endpoints.serving.batching import QUICK_BYTES, Call, Worker
 from infra.local.endpoints.serving.engines import Array, Signature, Spec
 from infra.local.endpoints.serving.handlers import Handler
 
 FLOAT = Spec(np.dtype(np.float32), (None,))
 
 
+SLOW, BLOCKED = 0.6, 99.0
+
+
+@pytest.fixture(autouse=True)
+def slow_begins_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take a quick call's fiftieth of a second for nothing."""
+    monkeypatch.setattr(batching, "QUICK_SECONDS", SLOW / 2)
+
+
 class Sleeper:
-    """An engine that takes as long as its largest input says, in seconds, and notes who called it with how much."""
+    """An engine that takes as long as its largest input says, in seconds, and notes who called it with how much.
+
+    ``BLOCKED`` takes until it is released.
+    """
 
     signatures: Mapping[str, Signature] = {"serving_default": Signature({"x": FLOAT}, {"y": FLOAT})}
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, int]] = []
+        self.released = threading.Event()
 
     def run(self, signature: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         self.calls.append((threading.current_thread().name, len(inputs["x"])))
         if (inputs["x"] < 0).any():
             raise SystemExit(3)
-        time.sleep(float(inputs["x"].max()))
+        if inputs["x"].max() == BLOCKED:
+            assert self.released.wait(30)
+        else:
+            time.sleep(float(inputs["x"].max()))
         return {"y": inputs["x"]}
 
 
-def run(test: Callable[[Worker, Any], Awaitable[None]], **limits: int) -> Sleeper:
+def run(test: Callable[[Worker, Any, Sleeper], Awaitable[None]], **limits: int) -> Sleeper:
     """Run a test with a warm worker, and return its engine."""
     engine = Sleeper()
     ended: list[BaseException] = []
@@ -48,7 +66,7 @@ def run(test: Callable[[Worker, Any], Awaitable[None]], **limits: int) -> Sleepe
         async def ask(seconds: float, size: int = 0) -> Call:
             return await worker.answer(json.dumps({"instances": [seconds]}).encode().ljust(size), None)
 
-        await asyncio.wait_for(test(worker, ask), 30)
+        await asyncio.wait_for(test(worker, ask, engine), 30)
 
     asyncio.run(main())
     assert all(isinstance(each, SystemExit) for each in ended)
@@ -56,8 +74,8 @@ def run(test: Callable[[Worker, Any], Awaitable[None]], **limits: int) -> Sleepe
 
 
 def test_quick_calls_are_made_in_the_loop_and_slow_ones_in_the_thread() -> None:
-    async def test(worker: Worker, ask: Any) -> None:
-        for seconds in (0, 2 * QUICK_SECONDS, 2 * QUICK_SECONDS, 0, 0):
+    async def test(worker: Worker, ask: Any, _: Sleeper) -> None:
+        for seconds in (0, SLOW, SLOW, 0, 0):
             await ask(seconds)
 
     names = [name for name, _ in run(test).calls]
@@ -67,7 +85,7 @@ def test_quick_calls_are_made_in_the_loop_and_slow_ones_in_the_thread() -> None:
 
 
 def test_large_calls_are_made_in_the_thread_at_once() -> None:
-    async def test(_: Worker, ask: Any) -> None:
+    async def test(_: Worker, ask: Any, engine: Sleeper) -> None:
         await ask(0, QUICK_BYTES + 1)
         await asyncio.gather(*[ask(0, QUICK_BYTES // 2) for _ in range(3)])
         await ask(0, QUICK_BYTES)
@@ -76,24 +94,28 @@ def test_large_calls_are_made_in_the_thread_at_once() -> None:
 
 
 def test_the_loop_answers_others_while_the_thread_works() -> None:
-    async def test(_: Worker, ask: Any) -> None:
-        await ask(2 * QUICK_SECONDS)
-        slow = asyncio.ensure_future(ask(0.3))
-        turns = 0
-        while not slow.done():
+    async def test(_: Worker, ask: Any, engine: Sleeper) -> None:
+        await ask(SLOW)
+        slow = asyncio.ensure_future(ask(BLOCKED))
+        for _ in range(10):
             await asyncio.sleep(0.005)
-            turns += 1
-        assert turns > 10
+        assert not slow.done()
+        engine.released.set()
+        await slow
 
     run(test)
 
 
 def test_all_that_waited_while_the_model_was_busy_goes_together() -> None:
-    async def test(_: Worker, ask: Any) -> None:
-        await ask(2 * QUICK_SECONDS)
-        first = asyncio.ensure_future(ask(0.2))
-        await asyncio.sleep(0.05)
-        rest = await asyncio.gather(*[ask(0) for _ in range(20)])
+    async def test(_: Worker, ask: Any, engine: Sleeper) -> None:
+        await ask(SLOW)
+        first = asyncio.ensure_future(ask(BLOCKED))
+        while len(engine.calls) < 2:
+            await asyncio.sleep(0.005)
+        waiting = [asyncio.ensure_future(ask(0)) for _ in range(20)]
+        await asyncio.sleep(0.1)
+        engine.released.set()
+        rest = await asyncio.gather(*waiting)
         assert not any(call.answer is None for call in rest)
         assert {call.batch for call in rest} == {20}
         assert all(call.queue_seconds > 0.05 for call in rest)
@@ -103,7 +125,7 @@ def test_all_that_waited_while_the_model_was_busy_goes_together() -> None:
 
 
 def test_what_comes_at_once_goes_at_once_and_a_single_client_never_waits() -> None:
-    async def test(_: Worker, ask: Any) -> None:
+    async def test(_: Worker, ask: Any, engine: Sleeper) -> None:
         assert (await ask(0)).batch == 1
         assert {call.batch for call in await asyncio.gather(*[ask(0) for _ in range(8)])} == {8}
         assert [(await ask(0)).batch for _ in range(3)] == [1, 1, 1]
@@ -112,11 +134,12 @@ def test_what_comes_at_once_goes_at_once_and_a_single_client_never_waits() -> No
 
 
 def test_it_says_when_too_many_wait() -> None:
-    async def test(worker: Worker, ask: Any) -> None:
-        await ask(2 * QUICK_SECONDS)
-        asked = [asyncio.ensure_future(ask(0.1)) for _ in range(3)]
+    async def test(worker: Worker, ask: Any, engine: Sleeper) -> None:
+        await ask(SLOW)
+        asked = [asyncio.ensure_future(ask(BLOCKED)) for _ in range(3)]
         await asyncio.sleep(0.02)
         assert worker.full
+        engine.released.set()
         await asyncio.gather(*asked)
         assert not worker.full
 
@@ -124,8 +147,8 @@ def test_it_says_when_too_many_wait() -> None:
 
 
 def test_nobody_waits_for_a_model_that_has_died() -> None:
-    async def test(worker: Worker, ask: Any) -> None:
-        await ask(2 * QUICK_SECONDS)
+    async def test(worker: Worker, ask: Any, _: Sleeper) -> None:
+        await ask(SLOW)
         calls = await asyncio.gather(ask(-1), *[ask(0) for _ in range(3)])
         assert [call.answer for call in calls] == [None] * 4
         assert not worker.ready
@@ -135,8 +158,8 @@ def test_nobody_waits_for_a_model_that_has_died() -> None:
 
 
 def test_a_caller_that_gives_up_disturbs_nobody() -> None:
-    async def test(_: Worker, ask: Any) -> None:
-        await ask(2 * QUICK_SECONDS)
+    async def test(_: Worker, ask: Any, engine: Sleeper) -> None:
+        await ask(SLOW)
         impatient, patient = asyncio.ensure_future(ask(0.1)), asyncio.ensure_future(ask(0.1))
         await asyncio.sleep(0.02)
         impatient.cancel()

@@ -160,14 +160,16 @@ def test_a_canary_that_raises_touches_its_share_and_is_rolled_back(
 ) -> None:
     served = cloud.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
     name = alarm(cloud, endpoint, "Invocation5XXErrors", 0.1)
-    after = update(cloud, endpoint, two_instances(cloud, archive(model, code__inference=RAISING)), canary(name))
+    after = update(
+        cloud, endpoint, two_instances(cloud, archive(model, code__inference=RAISING)), canary(name, bake=1200)
+    )
     assert (after["EndpointStatus"], after["EndpointConfigName"]) == ("InService", served)
     assert name in after["FailureReason"]
     failed = [moment for moment, answer in load.log if answer == 424]
     during = [answer for moment, answer in load.log if failed[0] <= moment <= failed[-1]]
     # Half of the traffic, give or take what a fair coin does once in a million runs.
     assert len(failed) <= CANARY * len(during) + 2.5 * len(during) ** 0.5
-    assert failed[-1] - failed[0] < 4, "the alarm ends it before the bake time does"
+    assert failed[-1] - failed[0] < 20, "the alarm ends it before the bake time does"
     settled = load.answers
     wait_until(lambda: load.answers[200], lambda number: number > settled[200] + 100)
     assert load.answers[424] - settled[424] <= THREADS, "what was under way at the rollback, and no more"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
 import signal
@@ -71,7 +72,7 @@ def test_checkpoints_outlive_a_job_that_ran_out_of_time(cloud: Cloud) -> None:
     script = "cd /opt/ml/checkpoints; ls | wc -l > ../model/found; touch epoch-$(date +%N); sleep ${SECONDS_TO_RUN}"
     started = time.monotonic()
     first = cloud.train(
-        script, **checkpoints, Environment={"SECONDS_TO_RUN": "100"}, StoppingCondition={"MaxRuntimeInSeconds": 1}
+        script, **checkpoints, Environment={"SECONDS_TO_RUN": "100"}, StoppingCondition={"MaxRuntimeInSeconds": 5}
     )
     assert time.monotonic() - started < 60
     assert (first["TrainingJobStatus"], first["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
@@ -93,7 +94,9 @@ def test_a_training_job_tells_its_stages_and_its_times(cloud: Cloud) -> None:
     assert transitions[-1]["StatusMessage"] == "Training job completed"
     assert [each["EndTime"] for each in transitions[:-1]] == [each["StartTime"] for each in transitions[1:]]
     assert described["CreationTime"] <= described["TrainingStartTime"] < described["TrainingEndTime"]
-    assert (described["TrainingTimeInSeconds"], described["BillableTimeInSeconds"]) == (1, 1)
+    taken = math.ceil((transitions[-1]["StartTime"] - described["TrainingStartTime"]).total_seconds())
+    assert (described["TrainingTimeInSeconds"], described["BillableTimeInSeconds"]) == (taken, taken)
+    assert taken >= 1
     assert stages(cloud.train("exit 1"))[-2:] == ["Uploading", "Failed"]
     late = cloud.train("sleep 100", StoppingCondition={"MaxRuntimeInSeconds": 1}, ResourceConfig=TWO)
     assert (late["TrainingJobStatus"], stages(late)[-2:]) == ("Stopped", ["Uploading", "MaxRuntimeExceeded"])
