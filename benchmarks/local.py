@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import random
 import shutil
 import signal
 import sys
@@ -17,12 +18,13 @@ from infra.local import control
 RESULTS = Path(__file__).parent / "results" / "local.md"
 
 EXPLANATION = """\
-Every step appends its process's number to one file, and does nothing else; a run counts only if exactly five steps did
-(none, where a cache answers). The tools take turns within each round, after one round that does not count; state lies
-in a temporary folder; servers, where a tool has one, are started before and idle while others run. *Whole command* is
-from the start of the operating system's process to its end, with the interpreter and its imports; *inside* is what the
-tool's own process sees as the run. *To ours* compares medians with the first row: above 1 is slower. Running all steps
-in one process is less work than a process for each, and isolates less."""
+Every step appends its process's number to one file, and does nothing else (Prefect's, ZenML's and Kedro's hand a number
+to the next, by which these tools know the order); a run counts only if exactly five steps did (none, where a cache
+answers). The tools take turns within each round, in an order that changes, after one round that does not count; state
+lies in a temporary folder; servers, where a tool has one, are started before and idle while others run. *Whole command*
+is from the start of the operating system's process to its end, with the interpreter and its imports; *inside* is what
+the tool's own process sees as the run. *To ours* compares medians with the first row: above 1 is slower. Running all
+steps in one process is less work than a process for each, and isolates less."""
 
 Outcome = list[Run] | str
 """A contestant's runs, or why it has none."""
@@ -32,7 +34,7 @@ def rounds(workspace: Path, players: Sequence[Contestant], count: int) -> dict[s
     """Let everybody run once a round, one after the other; a round before the first only warms up."""
     outcomes: dict[str, Outcome] = {player.name: player.missing or [] for player in players}
     for number in range(count + 1):
-        for player in players:
+        for player in random.sample(players, len(players)):
             outcome = outcomes[player.name]
             if isinstance(outcome, str):
                 continue

@@ -205,10 +205,16 @@ def _targets(done: dict[str, Comparison]) -> str:
         for engine, ours, other, target, text in wanted:
             rate = comparison.ratio("rate", ours, other, engine, 16)
             cpu = comparison.ratio("cpu", other, ours, engine, 16)
-            told = ["not measured" if value is None else f"{value:.2f}" for value in (rate, cpu)]
+            told = [_judged(value, target) for value in (rate, cpu)]
             rows.append((network, f"`{engine}`, {text}", f"{target:g}", *told))
     head = ("network", "at 16 connections", "target", "requests/s", "work per processor second")
     return "## Targets\n\n" + report.table(head, rows)
+
+
+def _judged(value: float | None, target: float) -> str:
+    if value is None:
+        return "not measured"
+    return f"{value:.2f}" if value >= target else f"{value:.2f}, missed"
 
 
 def _table(comparison: Comparison, engine: str, connections: int) -> str:

@@ -100,6 +100,7 @@ def servers() -> list[Server]:
                 "/predict",
                 "image",
                 packaged=True,
+                workers=workers,
             )
             for name, workers, between in (
                 ("LitServe", 1, "its defaults, one worker process"),
@@ -111,7 +112,7 @@ def servers() -> list[Server]:
             "MLServer",
             "litert",
             ("serve_mlserver.py", "{port}"),
-            "its defaults, the model in the server's process; base64 in V2 JSON",
+            "its defaults but for the model in the server's own process; base64 in V2 JSON",
             "mlserver",
             "/v2/models/signs/infer",
             "v2",
