@@ -126,7 +126,8 @@ def measure(workspace: Path, real: Path) -> str:
         f"Each is trained once, preset `{quick.preset}`, {quick.epochs} epochs in batches of {quick.batch_size}, seed "
         f"{settings.data.seed}, and judged on the 12,630 real test images. The epoch is chosen on drawn tracks for the "
         f"first, on real ones for the others. Real tracks: the first {quick.tracks_per_class} of each class (rare "
-        "classes have seven), every fifth frame. An epoch of *both* has more steps. Minutes are processor time divided by two."
+        "classes have seven), every fifth frame. An epoch of *both* has more steps. Minutes are processor time divided "
+        "by two."
     )
     title = "# What drawn signs are worth\n\nWritten by `make bench-drawn`."
     return "\n\n".join(
