@@ -229,7 +229,8 @@ def raw(cloud: Cloud, name: str) -> Any:
     import httpx
 
     url = cloud.client("sagemaker-runtime").meta.endpoint_url
-    return httpx.post(f"{url}/endpoints/{name}/invocations", content=b"1", headers={"Content-Type": "text/plain"})
+    headers = {"Content-Type": "text/plain"}
+    return httpx.post(f"{url}/endpoints/{name}/invocations", content=b"1", headers=headers, timeout=60)
 
 
 def test_an_endpoint_with_instances_stays_one(cloud: Cloud, endpoint: str) -> None:
