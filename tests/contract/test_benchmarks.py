@@ -82,6 +82,16 @@ def test_what_was_measured_is_what_the_presets_are_today():
     assert mean["best"] > mean["standard"] > mean["fast"] > mean["lenet5"]
 
 
+def test_the_pages_tell_what_was_measured_of_the_ingredients():
+    rows = json.loads(ablation.RESULTS.read_text())
+    assert ablation.RESULTS.with_suffix(".md").read_text() == ablation.page(rows)
+    model = (ROOT / "docs" / "model.md").read_text()
+    for processor, table in ablation.tables(rows).items():
+        assert table in model, processor
+    measured = {(row["row"], row["epochs"], row["seed"]) for row in rows}
+    assert measured == set(ablation.RUNS), "those of all processors together"
+
+
 @pytest.mark.parametrize("row", sorted(set(ablation.ROWS) - {"standard", "drawn signs beside the real ones"}))
 def test_every_row_of_the_ablation_changes_what_it_names(row: str, monkeypatch: pytest.MonkeyPatch):
     """In the recipe or in the constants; a field or constant that no longer exists is an error."""
