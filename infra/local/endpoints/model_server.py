@@ -35,7 +35,6 @@ UNSERVABLE, DIED = 1, os.EX_SOFTWARE
 GRACE_SECONDS = 60
 """How long accepted requests may take after SIGTERM, SageMaker's limit for one invocation."""
 
-
 KEEP_ALIVE_SECONDS = 75
 """How long a connection may be idle, nginx's own limit. Clients must be the first to lose patience: one whose request
 meets the closing of its connection cannot know whether it was heard. httpx, which asks here, waits 5 seconds."""
