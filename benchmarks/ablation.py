@@ -102,10 +102,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--archive", type=Path, required=True, help="the folder with GTSRB's official zips")
     parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), help="only these, with the epochs and seeds named")
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[SEED])
+    parser.add_argument("--epochs", type=int, help=f"of the rows that are named (default: {EPOCHS})")
+    parser.add_argument("--seeds", nargs="+", type=int, help=f"of the rows that are named (default: {SEED})")
     arguments = parser.parse_args(argv)
-    chosen = [(row, arguments.epochs, seed) for seed in arguments.seeds for row in arguments.rows or ()]
+    if (arguments.epochs or arguments.seeds) and not arguments.rows:
+        parser.error("--epochs and --seeds are those of --rows")
+    epochs, seeds = arguments.epochs or EPOCHS, arguments.seeds or [SEED]
+    chosen = [(row, epochs, seed) for seed in seeds for row in arguments.rows or ()]
     done = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     with tempfile.TemporaryDirectory(prefix="ablation-") as scratch:
         work = Path(scratch)

@@ -42,9 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--archive", type=Path, required=True, help="the folder with GTSRB's official zips")
     parser.add_argument("--work", type=Path, default=ROOT / ".signs" / "presets", help="folder for shards and archives")
     parser.add_argument("--presets", nargs="+", choices=PRESETS, help="only these, with the seeds named")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[7])
+    parser.add_argument("--seeds", nargs="+", type=int, help="of the presets that are named (default: 7)")
     arguments = parser.parse_args(argv)
-    chosen = [(preset, seed) for seed in arguments.seeds for preset in arguments.presets or ()]
+    if arguments.seeds and not arguments.presets:
+        parser.error("--seeds are those of --presets")
+    chosen = [(preset, seed) for seed in arguments.seeds or [7] for preset in arguments.presets or ()]
     work: Path = arguments.work
     # Whoever ends this early finds the epochs that are done when it is started again, and their minutes with them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

@@ -209,13 +209,21 @@ def _is_local(host: str) -> bool:
 class QuietRequestHandler(WSGIRequestHandler):
     """Keeps one line a request out of the log, where errors should be easy to find; sends answers in one piece."""
 
-    # Unbuffered, head and body are two writes. botocore takes a head that lost its body for an empty answer.
-    wbufsize = -1
+    # Unbuffered, head and body are two writes. botocore takes a head whose body is missing for an empty answer. What is
+    # longer than a megabyte is a file, and whoever fetches one compares its length.
+    wbufsize = 1 << 20
 
     def make_environ(self) -> dict[str, Any]:
         """Describe a request whose body may yet come: its sender waits for "100 Continue", written just before this."""
         self.wfile.flush()
         return super().make_environ()
+
+    def finish(self) -> None:
+        """Close; that a client went away before its answer is no error."""
+        try:
+            super().finish()
+        except ConnectionError:
+            self.rfile.close()
 
     def log_request(self, *_: Any) -> None:
         """Say nothing."""

@@ -24,7 +24,7 @@ class Multiscale:
     colours: int = 8
     """Channels of the learned colour transform; 0 is none."""
     scales: int = 4
-    """How many blocks, from the last one on, the classifier sees."""
+    """How many of the last blocks the classifier sees."""
 
 
 @dataclass(frozen=True)

