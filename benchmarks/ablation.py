@@ -134,11 +134,8 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def tables(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return what each processor measured as Markdown: a line a row, its seeds side by side, best first."""
-    return {name: _table([row for row in rows if row["processor"] == name]) for name in _processors(rows)}
-
-
-def _processors(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(row["processor"] for row in rows))
+    processors = dict.fromkeys(row["processor"] for row in rows)
+    return {name: _table([row for row in rows if row["processor"] == name]) for name in processors}
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:

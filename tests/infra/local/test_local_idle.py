@@ -69,7 +69,9 @@ def test_an_endpoint_that_is_asked_or_young_is_kept_and_an_idle_one_is_deleted(
     for _ in range(15):
         runtime.invoke_endpoint(EndpointName=serving, ContentType="text/plain", Body="1")
         time.sleep(0.2)
-    assert re.fullmatch(r"kept: asked \d+ times", look(serving, limit))
+    kept = re.fullmatch(r"kept: asked (\d+) times", look(serving, limit))
+    assert kept
+    assert 1 <= int(kept[1]) <= 15
     assert cloud.settled(serving)["EndpointStatus"] == "InService"
     said = wait_until(lambda: look(serving, limit), lambda said: not said.startswith("kept"), 60)
     assert said == f"Nobody asked the endpoint {serving} for {limit:g} hours, so it was deleted. " + (
