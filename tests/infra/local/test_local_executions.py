@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -12,6 +13,9 @@ from botocore.exceptions import ClientError
 from embedded_cloud import Cloud, condition, definition, fail, step, wait_until
 
 from infra.local import control
+from infra.local.pipelines.executions import Execution, ExecutionContext
+from infra.local.service import Service
+from infra.local.store import Record, Store
 
 TRUE = {"Type": "Equals", "LeftValue": 1, "RightValue": 1}
 
@@ -163,3 +167,33 @@ def test_a_retry_policy_waits_for_instances_to_become_free(monkeypatch: pytest.M
         assert "limit of the embedded SageMaker is 1 Instances" in run.steps["Hasty"]["FailureReason"]
     finally:
         control.stop(tmp_path / "state")
+
+
+def test_a_steps_followers_are_free_only_when_it_is_written_down_as_succeeded(tmp_path: Path) -> None:
+    """They wait for its result, so that is what comes last."""
+    store = Store(tmp_path / "records.sqlite")
+    arn = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/p/execution/0123456789ab"
+    record = {
+        "PipelineExecutionArn": arn,
+        "PipelineArn": arn.partition("/execution/")[0],
+        "PipelineExecutionStatus": "Executing",
+        "ParallelismConfiguration": {},
+        "_definition": {"Steps": [condition("Gate", [TRUE], [condition("Next", [TRUE], [], [])], [])]},
+        "_parameters": {},
+    }
+    store.insert("PipelineExecution", arn, record)
+    told = SimpleNamespace(step=lambda *_: None, execution=lambda *_: None)
+    context = ExecutionContext(Service(), store, told, arn, lambda service: None)  # type: ignore[arg-type]
+    execution = Execution(context, record)
+    noted: dict[str, str] = {}
+
+    class Results(dict[str, Record]):
+        def __setitem__(self, step: str, result: Record) -> None:
+            noted[step] = store.get("PipelineExecutionStep", f"{arn}/{step}")["StepStatus"]  # type: ignore[index]
+            super().__setitem__(step, result)
+
+    execution.results = Results()
+    execution.run()
+    assert noted == {"Gate": "Succeeded", "Next": "Succeeded"}
+    assert store.get("PipelineExecution", arn)["PipelineExecutionStatus"] == "Succeeded"  # type: ignore[index]
+    store.close()

@@ -24,7 +24,7 @@ from infra.local import control
 from infra.local.jobs.calls import Jobs
 from infra.local.jobs.container import SWITCH, isolation_refused, namespaces_refused
 from infra.local.jobs.job import JobContext
-from infra.local.service import Service
+from infra.local.service import Service, ServiceError
 from infra.local.store import Store
 
 TWO = {**CLUSTER, "InstanceCount": 2}
@@ -292,6 +292,48 @@ def test_a_job_tells_each_change_of_its_status(client: Callable[[str], Any], tmp
     calls.recover()
     calls.stop_all()
     assert told == [("InProgress", None), ("Stopping", None), ("Stopped", None)]
+    store.close()
+
+
+def test_a_job_leaves_its_instance_to_others_as_soon_as_it_is_written_down_as_ended(
+    client: Callable[[str], Any], tmp_path: Path
+) -> None:
+    """Though its thread lives a moment longer: here as long as it takes to start the next job in it."""
+    answers: list[str] = []
+    store, service = Store(tmp_path / "records.sqlite"), Service()
+
+    def start(name: str) -> None:
+        request = {
+            "ProcessingJobName": name,
+            "RoleArn": ROLE,
+            "AppSpecification": {"ImageUri": "any", **bash("true")},
+            "ProcessingResources": {"ClusterConfig": CLUSTER},
+        }
+        try:
+            answers.append(service.call("CreateProcessingJob", request)["ProcessingJobArn"].rpartition("/")[2])
+        except ServiceError as error:
+            answers.append(str(error))
+
+    def changed(kind: str, record: dict[str, Any]) -> None:
+        if (record["ProcessingJobName"], record[f"{kind}Status"]) == ("first", "Completed"):
+            start("second")
+
+    calls = Jobs(
+        JobContext(
+            service, store, "arn:aws:sagemaker:eu-central-1:123456789012", tmp_path / "jobs", {}, client,
+            on_change=changed, instance_limit=1,
+        )
+    )  # fmt: skip
+    service.register(calls)
+    start("first")
+    start("refused")
+    wait_until(
+        lambda: store.get("ProcessingJob", "second"), lambda job: job and job["ProcessingJobStatus"] != "InProgress"
+    )
+    calls.stop_all()
+    assert answers[0] == "first"
+    assert "1 Instances" in answers[1]
+    assert answers[2:] == ["second"]
     store.close()
 
 
