@@ -20,7 +20,7 @@ def main() -> None:
     preset, size, steps = PRESETS[request["preset"]], request["batch"], request["chunk"]
     disturbances = (preset.disturbances or Disturbances()) if request["augmentation"] else None
     plan = dataset.Plan(size, 1000, 1, disturbances)
-    batches = dataset.stream(images, np.arange(len(images.labels)), CLASS_NAMES, plan)
+    batches = dataset.stream(images, np.arange(len(images.labels)), plan)
     if request["one_batch"]:
         # The same batch again and again: what a step costs when its input costs nothing.
         batches = batches.take(1).cache().repeat()

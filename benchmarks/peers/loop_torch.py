@@ -27,7 +27,7 @@ def plain(samples: list[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tensor
 
 
 def augmented(samples: list[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tensor]:
-    """Rotate, scale, shear, shift, blur, relight and add noise, as `trafficsigns.augmentation` does."""
+    """Rotate, scale, shear, shift, blur and relight, as `trafficsigns.augmentation` does, which also tilts."""
     images, labels = default_collate(samples)
     count = len(images)
     values = images.float() / 255.0
@@ -41,9 +41,7 @@ def augmented(samples: list[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Te
     share = torch.rand(count, 1, 1, 1) ** 2
     values = values + share * (functional.avg_pool2d(values, 3, 1, 1, count_include_pad=False) - values)
     gain, gamma = 1 + 0.15 * (torch.rand(count, 3, 1, 1) * 2 - 1), 2 ** (0.3 * (torch.rand(count, 1, 1, 1) * 2 - 1))
-    values = gain * values**gamma
-    strength = 0.1 * torch.rand(count, 1, 1, 1) * values.std((1, 2, 3), keepdim=True)
-    values = (values + strength * torch.randn_like(values)).clamp(0, 1)
+    values = (gain * values**gamma).clamp(0, 1)
     deviation, mean = torch.std_mean(values, (1, 2, 3), keepdim=True)
     return [(values - mean) / deviation.clamp(min=1 / 55), labels]
 

@@ -7,37 +7,11 @@ whatever the number of threads, and whatever the number of machines that share a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
 
 from trafficsigns.presets import Disturbances
-
-_SYMMETRIC = (
-    "Priority at next crossing",
-    "Priority road",
-    "Give way",
-    "No vehicles",
-    "No entry",
-    "Danger",
-    "Bumpy road",
-    "Traffic signals",
-    "Ice or snow",
-    "Ahead only",
-    # The traffic code has these facing either way (StVO signs 133, 136, 138 and 142, each as -10 and -20), and so have
-    # the streets. Double bends and road works exist mirrored too, but nobody photographed one.
-    "Pedestrians",
-    "Children",
-    "Bicycles",
-    "Wild animals",
-)
-_COUNTERPARTS = (
-    ("Bend left", "Bend right"),
-    ("Turn right ahead", "Turn left ahead"),
-    ("Straight or right", "Straight or left"),
-    ("Keep right", "Keep left"),
-)
 
 # Every amplitude is half the width of a uniform distribution around "no change".
 _ROTATION = math.radians(15)
@@ -48,20 +22,6 @@ _PERSPECTIVE = 0.2  # change of scale from one edge to the other
 _GAIN = 0.15  # of each colour on its own: white balance; a common gain would be undone by the network's normalisation
 _GAMMA = 0.3  # in the exponent of 2
 _ERASED = (4.0, 16.0)  # pixels of a missing rectangle's sides, smallest and largest
-_NOISE = 0.1  # of the image's own standard deviation: a night image survives less noise than one at noon
-
-
-def mirror_table(names: Sequence[str]) -> list[int]:
-    """Say for each class which class its mirror image belongs to, -1 where the mirror image is no sign.
-
-    Goes by name, so that a data set with other classes, or another order, is mirrored only where that is known to be
-    right. A class whose counterpart is missing is not mirrored.
-    """
-    counterpart = {name: name for name in _SYMMETRIC}
-    for left, right in _COUNTERPARTS:
-        counterpart |= {left: right, right: left}
-    position = {name: index for index, name in enumerate(names)}
-    return [position.get(counterpart.get(name, ""), -1) for name in names]
 
 
 @dataclass(frozen=True)
@@ -86,26 +46,17 @@ class Dice:
         """Draw float32 ``[images of the share, *shape]``, uniform from ``low`` to ``high``."""
         return self._own(tf.random.stateless_uniform((self.images, *shape), self.seed, low, high))
 
-    def normal(self, *shape: int) -> tf.Tensor:
-        """Draw float32 ``[images of the share, *shape]``, normal around 0 with deviation 1."""
-        return self._own(tf.random.stateless_normal((self.images, *shape), self.seed))
-
     def _own(self, drawn: tf.Tensor) -> tf.Tensor:
         first, parts = self.share
         return drawn[first::parts] if parts > 1 else drawn
 
 
-def augment(
-    images: tf.Tensor, labels: tf.Tensor, dice: Dice, mirrors: tf.Tensor, disturbances: Disturbances
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Change a batch of training images at random.
+def augment(images: tf.Tensor, dice: Dice, disturbances: Disturbances) -> tf.Tensor:
+    """Change a batch of training images at random, and leave each a picture of the same class.
 
-    Takes uint8 ``[n, height, width, 3]``, int64 labels ``[n]``, dice for them and a ``mirror_table`` as int64
-    ``[classes]``; returns images and labels of the same shapes and dtypes. Labels change only where a sign was
-    mirrored into its counterpart.
+    Takes uint8 ``[n, height, width, 3]`` and dice for them; returns images of the same shape and dtype.
     """
-    for_mirror, for_warp, for_blur, for_light, for_noise, for_shade, for_haze, for_erasing = dice.split(8)
-    images, labels = mirror(images, labels, for_mirror, mirrors)
+    for_warp, for_blur, for_light, for_shade, for_haze, for_erasing = dice.split(6)
     values = tf.cast(images, tf.float32) / 255.0
     values = warp(values, for_warp)
     values = blur(values, for_blur)
@@ -114,18 +65,9 @@ def augment(
         values = shade(values, for_shade, disturbances.shade)
     if disturbances.haze:
         values = veil(values, for_haze, disturbances.haze)
-    values = add_noise(values, for_noise)
     if disturbances.erase:
         values = erase(values, for_erasing, disturbances.erase)
-    return tf.cast(tf.round(tf.clip_by_value(values, 0.0, 1.0) * 255.0), images.dtype), labels
-
-
-def mirror(images: tf.Tensor, labels: tf.Tensor, dice: Dice, mirrors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mirror half of the images that have a mirror class left to right, and give them its label."""
-    target = tf.gather(mirrors, labels)
-    flip = (dice.uniform() < 0.5) & (target >= 0)
-    flipped = tf.where(flip[:, None, None, None], images[:, :, ::-1], images)
-    return flipped, tf.where(flip, target, labels)
+    return tf.cast(tf.round(tf.clip_by_value(values, 0.0, 1.0) * 255.0), images.dtype)
 
 
 def warp(values: tf.Tensor, dice: Dice) -> tf.Tensor:
@@ -176,14 +118,6 @@ def relight(values: tf.Tensor, dice: Dice) -> tf.Tensor:
     """Change brightness, contrast (as a power of the value) and white balance of each image."""
     draw = dice.uniform(1, 1, 4, low=-1.0, high=1.0)
     return (1.0 + _GAIN * draw[..., :3]) * values ** (2.0 ** (_GAMMA * draw[..., 3:]))
-
-
-def add_noise(values: tf.Tensor, dice: Dice) -> tf.Tensor:
-    """Add normal noise to each value; its strength differs from image to image."""
-    for_strength, for_grain = dice.split(2)
-    strength = for_strength.uniform(1, 1, 1, high=_NOISE)
-    strength *= tf.math.reduce_std(values, axis=(1, 2, 3), keepdims=True)
-    return values + strength * for_grain.normal(*values.shape[1:])
 
 
 def shade(values: tf.Tensor, dice: Dice, strength: float) -> tf.Tensor:

@@ -7,7 +7,6 @@ picked up in its middle, by repeating numbers; and several machines share a batc
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,7 +99,6 @@ def shown(labels: npt.NDArray[np.int64], exponent: float) -> npt.NDArray[np.int6
 def stream(
     images: Images,
     places: npt.NDArray[np.int64],
-    names: Sequence[str],
     plan: Plan,
     skip: int = 0,
     share: tuple[int, int] = (0, 1),
@@ -114,7 +112,6 @@ def stream(
     count, size = len(places), plan.batch_size
     steps = count // size
     pixels, labels, order = tf.constant(images.pixels), tf.constant(images.labels), tf.constant(places)
-    mirrors = tf.constant(augmentation.mirror_table(names), tf.int64)
     seed = tf.constant([plan.seed, 0], tf.int64)
     own = tf.range(share[0], size, share[1], dtype=tf.int64)
 
@@ -122,11 +119,11 @@ def stream(
         key = tf.stack([seed[0], step // steps])
         drawn = tf.random.experimental.index_shuffle((step % steps) * size + own, key, count - 1)
         chosen = tf.gather(order, drawn)
-        taken = tf.gather(pixels, chosen), tf.gather(labels, chosen)
-        if plan.disturbances is None:
-            return taken
-        dice = Dice(tf.random.fold_in(seed, step), size, share)
-        return augmentation.augment(*taken, dice, mirrors, plan.disturbances)
+        taken = tf.gather(pixels, chosen)
+        if plan.disturbances is not None:
+            dice = Dice(tf.random.fold_in(seed, step), size, share)
+            taken = augmentation.augment(taken, dice, plan.disturbances)
+        return taken, tf.gather(labels, chosen)
 
     numbers = tf.data.Dataset.range(steps * skip, steps * plan.epochs)
     return numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)

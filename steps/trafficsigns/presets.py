@@ -50,7 +50,6 @@ class Preset:
     learning_rate: float = 3e-3
     """Highest rate of the schedule."""
     label_smoothing: float = 0.1
-    weight_decay: float = 0.05
     disturbances: Disturbances = Disturbances()
     balance: float = 0.0
     """How far rare classes are repeated, from 0, not at all, to 1, until all are equally common."""

@@ -50,9 +50,9 @@ class Trainer:
     1992), which are better and calmer than the weights of any single step. With several processors each holds the
     same weights, takes its part of every batch, and normalises by the statistics of the whole batch.
 
-    Sources: Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019 (AdamW), and "SGDR", ICLR 2017
-    (rates that fall as a cosine); Goyal et al., "Accurate, large minibatch SGD", 2017 (warm-up); Szegedy et al.,
-    "Rethinking the Inception architecture for computer vision", CVPR 2016 (label smoothing).
+    Sources: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015; Loshchilov and Hutter, "SGDR",
+    ICLR 2017 (rates that fall as a cosine); Goyal et al., "Accurate, large minibatch SGD", 2017 (warm-up); Szegedy et
+    al., "Rethinking the Inception architecture for computer vision", CVPR 2016 (label smoothing).
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Trainer:
             self.averaged = lenet.build(preset, classes)
             self.averaged.set_weights(self.network.get_weights())
             self._voices = lenet.voices(self.network)
-            self._optimizer = _optimizer(preset, options, steps * options.epochs)
+            self._optimizer = _optimizer(options, steps * options.epochs)
             self._optimizer.build(self.network.trainable_variables)
         self._loss = keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=preset.label_smoothing, reduction="sum"
@@ -167,13 +167,11 @@ def _under(precision: str, build: Any) -> keras.Model:
         keras.mixed_precision.set_dtype_policy(before)
 
 
-def _optimizer(preset: Preset, options: Options, total_steps: int) -> keras.optimizers.Optimizer:
+def _optimizer(options: Options, total_steps: int) -> keras.optimizers.Optimizer:
     warm_up = max(1, round(_WARM_UP * total_steps))
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, max(1, total_steps - warm_up), warmup_target=options.learning_rate, warmup_steps=warm_up
     )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=preset.weight_decay)
-    # Decay is for what multiplies features; pulling offsets and normalisation towards zero only hampers them.
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    optimizer = keras.optimizers.Adam(schedule)
     # Sixteen bits of float16 lose small gradients; Micikevicius et al., "Mixed precision training", ICLR 2018.
     return keras.optimizers.LossScaleOptimizer(optimizer) if options.precision == "mixed_float16" else optimizer

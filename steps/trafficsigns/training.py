@@ -115,7 +115,7 @@ def fit(
     trainer = Trainer(preset, options, len(names), len(places) // batch_size, team.strategy)
     history = _restore(trainer, checkpoint) if checkpoint else []
     plan = Plan(batch_size, settings.epochs, settings.seed, preset.disturbances)
-    stream = _stream(training, places, names, plan, len(history), team.strategy)
+    stream = _stream(training, places, plan, len(history), team.strategy)
     answer = answering(trainer.averaged)
     while len(history) < settings.epochs and not _out_of_patience(history, settings.patience):
         history.append(_epoch(trainer, stream, answer, validation, len(history) + 1))
@@ -134,7 +134,6 @@ def fit(
 def _stream(
     training: Images,
     places: npt.NDArray[np.int64],
-    names: Sequence[str],
     plan: Plan,
     skip: int,
     strategy: tf.distribute.Strategy,
@@ -143,7 +142,7 @@ def _stream(
 
     def of_machine(context: tf.distribute.InputContext) -> tf.data.Dataset:
         share = (context.input_pipeline_id, context.num_input_pipelines)
-        batches = dataset.stream(training, places, names, plan, skip, share)
+        batches = dataset.stream(training, places, plan, skip, share)
         own, each = plan.batch_size // share[1], plan.batch_size // context.num_replicas_in_sync
         return batches if own == each else batches.rebatch(each)
 

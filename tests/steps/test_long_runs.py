@@ -210,7 +210,7 @@ def test_a_long_epoch_tells_how_far_it_is(images, monkeypatch, caplog):
     monkeypatch.setattr(trainer, "_STEPS_AT_ONCE", 2)
     monkeypatch.setattr(trainer, "_SILENCE", 9.0)
     plan, alone = dataset.Plan(16, 1, 1, None), tf.distribute.get_strategy()
-    stream = training._stream(images[0], np.arange(96), NAMES, plan, 0, alone)
+    stream = training._stream(images[0], np.arange(96), plan, 0, alone)
     with caplog.at_level(logging.INFO, logger=trainer.__name__):
         learner.epoch(stream, 2)
     told = [record.message for record in caplog.records]
