@@ -103,9 +103,9 @@ def train(arguments: argparse.Namespace) -> None:
     checkpoint = None
     if arguments.checkpoint_dir is not None:
         replicas = team.strategy.num_replicas_in_sync
-        run = training.identity(training_images, validation_images, names, settings, replicas)
+        run = training.identity(training_images, validation_images, len(names), settings, replicas)
         checkpoint = Checkpoint(arguments.checkpoint_dir / run)
-    outcome = training.fit(training_images, validation_images, names, settings, checkpoint, team)
+    outcome = training.fit(training_images, validation_images, len(names), settings, checkpoint, team)
     if team.is_chief:
         temperature = calibration.fit_temperature(
             training.logits(training.answering(outcome.network), validation_images.pixels), validation_images.labels
@@ -136,7 +136,10 @@ def _seed(text: str) -> int:
 
 
 def _rate(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not 0.0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
     return value

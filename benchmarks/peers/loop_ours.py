@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from trafficsigns import dataset, trainer
 from trafficsigns.classes import CLASS_NAMES
-from trafficsigns.presets import PRESETS, Disturbances
+from trafficsigns.presets import PRESETS
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     with np.load(request["data"]) as stored:
         images = dataset.Images(stored["pixels"], stored["labels"])
     preset, size, steps = PRESETS[request["preset"]], request["batch"], request["chunk"]
-    disturbances = (preset.disturbances or Disturbances()) if request["augmentation"] else None
+    disturbances = preset.disturbances if request["augmentation"] else None
     plan = dataset.Plan(size, 1000, 1, disturbances)
     batches = dataset.stream(images, np.arange(len(images.labels)), plan)
     if request["one_batch"]:

@@ -15,7 +15,7 @@ from PIL import Image
 from trafficsigns import augmentation, dataset, presets, robustness, trainer, training
 
 MODULES = {"augmentation": augmentation, "trainer": trainer}
-"""Whose constants a row may change: ingredients that every preset has, and which therefore are no fields of one."""
+"""Whose constants a row may change: ingredients that are no fields of a preset."""
 
 
 def changed(row: Any, changes: dict[str, Any]) -> Any:
@@ -45,7 +45,7 @@ def main() -> None:
     presets.PRESETS["row"] = replace(row, epochs=request["epochs"])
     names = dataset.read_names(shards / "train" / "labels.json")
     train, validation = (dataset.load(shards / split, len(names)) for split in ("train", "validation"))
-    outcome = training.fit(train, validation, names, training.Hyperparameters.of("row", request["seed"]))
+    outcome = training.fit(train, validation, len(names), training.Hyperparameters.of("row", request["seed"]))
     answering = training.answering(outcome.network)
     outputs = training.logits(answering, validation.pixels)
 

@@ -2,6 +2,10 @@
 
 Every function works on a whole batch and draws from dice that are given to it, so the same seed gives the same pixels
 whatever the number of threads, and whatever the number of machines that share a batch.
+
+Sources: Simard, Steinkraus and Platt, "Best practices for convolutional neural networks", ICDAR 2003 (affine changes of
+the view); Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", NeurIPS
+2012 (changes of light and colour); Zhong et al., "Random erasing data augmentation", AAAI 2020.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ _SHEAR = 0.2
 _PERSPECTIVE = 0.2  # change of scale from one edge to the other
 _GAIN = 0.15  # of each colour on its own: white balance; a common gain would be undone by the network's normalisation
 _GAMMA = 0.3  # in the exponent of 2
+_BLUR = 1.0  # largest share of the 3x3 mean
 _ERASED = (4.0, 16.0)  # pixels of a missing rectangle's sides, smallest and largest
 
 
@@ -44,9 +49,7 @@ class Dice:
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
         """Draw float32 ``[images of the share, *shape]``, uniform from ``low`` to ``high``."""
-        return self._own(tf.random.stateless_uniform((self.images, *shape), self.seed, low, high))
-
-    def _own(self, drawn: tf.Tensor) -> tf.Tensor:
+        drawn = tf.random.stateless_uniform((self.images, *shape), self.seed, low, high)
         first, parts = self.share
         return drawn[first::parts] if parts > 1 else drawn
 
@@ -109,8 +112,8 @@ def _projections(side: tf.Tensor, dice: Dice) -> tf.Tensor:
 
 
 def blur(values: tf.Tensor, dice: Dice) -> tf.Tensor:
-    """Blend each image with its 3x3 mean by a random share from nothing to all, mostly little."""
-    share = dice.uniform(1, 1, 1) ** 2
+    """Blend each image with its 3x3 mean by a random share, mostly little."""
+    share = _BLUR * dice.uniform(1, 1, 1) ** 2
     return values + share * (tf.nn.avg_pool2d(values, 3, 1, "SAME") - values)
 
 
@@ -136,10 +139,7 @@ def veil(values: tf.Tensor, dice: Dice, strongest: float) -> tf.Tensor:
 
 
 def erase(values: tf.Tensor, dice: Dice, often: float) -> tf.Tensor:
-    """Put a rectangle of one random colour into a share of the images: a branch, a sticker, another sign.
-
-    Source: Zhong et al., "Random erasing data augmentation", AAAI 2020.
-    """
+    """Put a rectangle of one random colour into a share of the images: a branch, a sticker, another sign."""
     side, (smallest, largest) = values.shape[1], _ERASED
     draw = dice.uniform(8)
     centre, half = draw[:, :2] * side, (smallest + (largest - smallest) * draw[:, 2:4]) / 2

@@ -37,7 +37,7 @@ class Plan:
     epochs: int
     seed: int
     disturbances: Disturbances | None
-    """Nothing: images come as they are."""
+    """``None``: images come as they are."""
 
 
 def read_names(path: Path) -> list[str]:
@@ -50,9 +50,12 @@ def read_names(path: Path) -> list[str]:
     try:
         names = json.loads(path.read_text())
     except ValueError as error:
-        raise StepError(f"{path} is no JSON: {error}") from error
+        raise StepError(f"{path} is no JSON: {error}; steps/preprocess.py writes it anew") from error
     if not (isinstance(names, list) and len(names) > 1 and all(isinstance(name, str) for name in names)):
-        raise StepError(f"{path} must be a JSON list of two or more class names, ordered by identifier")
+        raise StepError(
+            f"{path} must be a JSON list of two or more class names, ordered by identifier: "
+            "steps/preprocess.py writes it so"
+        )
     return names
 
 
@@ -66,7 +69,10 @@ def load(directory: Path, classes: int) -> Images:
     except FileNotFoundError as error:
         raise StepError(str(error)) from error
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        raise StepError(f"{directory} holds a shard that is damaged or of another format: {error.message}") from error
+        raise StepError(
+            f"{directory} holds a shard that is damaged or of another format: {error.message}; "
+            "steps/preprocess.py writes them anew"
+        ) from error
     if not batches:
         raise StepError(f"the shards in {directory} hold no image: see the manifest of steps/preprocess.py")
     pixels, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))

@@ -19,7 +19,7 @@ class Standardise(layers.Layer):  # type: ignore[misc]  # Keras ships no types
     """Give every image zero mean and unit variance, so that night and noon look alike to the network.
 
     Takes uint8 or float ``[n, height, width, 3]``; returns float32 of the same shape. An image of one single value
-    becomes zeros. It has no weights.
+    becomes zeros. It has no weights. Source: LeCun et al., "Efficient BackProp", 1998.
     """
 
     def __init__(self, name: str | None = None) -> None:
@@ -93,7 +93,8 @@ class Straighten(layers.Layer):  # type: ignore[misc]  # Keras ships no types
         padded = tf.pad(images, ((0, 0), (0, 1), (0, 1), (0, 0)))
         four = [padded[:, y : side + y, x : side + x] for y in (0, 1) for x in (0, 1)]
         table = tf.reshape(tf.concat(four, axis=-1), (-1, side * side, 4 * channels))
-        index = tf.cast(corner[:, 1] * side + corner[:, 0], tf.int32)
+        # A place that is no number must find some pixel: the result is NaN all the same, and the loss tells of it.
+        index = tf.maximum(tf.cast(corner[:, 1] * side + corner[:, 0], tf.int32), 0)
         here, beside, below, across = tf.split(tf.gather(table, index, batch_dims=1), 4, axis=-1)
         upper, lower = here + (beside - here) * right, below + (across - below) * right
         return tf.reshape(upper + (lower - upper) * down, (-1, side, side, channels))

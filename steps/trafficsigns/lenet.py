@@ -58,8 +58,10 @@ def multiscale(shape: Multiscale, classes: int) -> keras.Model:
     (features of all scales into the classifier); Ciresan et al., "Multi-column deep neural network for traffic sign
     classification", Neural Networks 32 (2012) (columns that see the image prepared differently); Mishkin et al.,
     "Systematic evaluation of CNN advances on the ImageNet", CVIU 161 (2017) (learned colour transform); Maas et al.,
-    "Rectifier nonlinearities improve neural network acoustic models", ICML 2013 (leaky ReLU); Jaderberg et al.,
-    "Spatial transformer networks", NeurIPS 2015; Srivastava et al., "Dropout", JMLR 15 (2014).
+    "Rectifier nonlinearities improve neural network acoustic models", ICML 2013 (leaky ReLU); Glorot, Bordes and
+    Bengio, "Deep sparse rectifier neural networks", AISTATS 2011 (ReLU); Scherer, Mueller and Behnke, "Evaluation of
+    pooling operations in convolutional architectures for object recognition", ICANN 2010 (max pooling); Jaderberg et
+    al., "Spatial transformer networks", NeurIPS 2015; Srivastava et al., "Dropout", JMLR 15 (2014).
     """
     images = keras.Input((SIDE, SIDE, 3), name="images")
     colour, contrast = Standardise(name="standardised")(images), LocalContrast(name="contrast")(images)
@@ -120,8 +122,8 @@ def _straighten(x: keras.KerasTensor, suffix: str) -> keras.KerasTensor:
 
 
 def _block(x: keras.KerasTensor, filters: int, kernel: int, number: str) -> keras.KerasTensor:
-    # Pooling comes first because normalisation and ReLU then work on a quarter of the values; with the maximum, and
-    # scales that stay positive, the result is the same.
+    # Pooling comes first because normalisation and ReLU then work on a quarter of the values. ReLU and the maximum may
+    # change places; normalisation then takes the statistics of the maxima, which are what comes after it.
     x = layers.Conv2D(filters, kernel, padding="same", use_bias=False, name=f"conv{number}")(x)
     x = layers.MaxPooling2D(2, name=f"pool{number}")(x)
     x = normalisation(f"norm{number}")(x)

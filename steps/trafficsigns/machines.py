@@ -46,7 +46,9 @@ def read(environment: Mapping[str, str], path: Path = RESOURCES) -> Job:
     Raises ``StepError`` when it does not say who the hosts are. Source: SageMaker developer guide, "How Amazon
     SageMaker AI Provides Training Information", distributed training configuration.
     """
-    text = environment.get("SM_RESOURCE_CONFIG") or (path.read_text(encoding="utf-8") if path.is_file() else "")
+    text, source = environment.get("SM_RESOURCE_CONFIG", ""), "SM_RESOURCE_CONFIG"
+    if not text:
+        text, source = path.read_text(encoding="utf-8") if path.is_file() else "", path.name
     if not text:
         return Job()
     try:
@@ -54,9 +56,9 @@ def read(environment: Mapping[str, str], path: Path = RESOURCES) -> Job:
         # The order must be the same on every instance: it numbers them.
         job = Job(tuple(sorted(content["hosts"])), content["current_host"])
     except (ValueError, KeyError, TypeError) as error:
-        raise StepError(f"{path.name}: expected hosts and current_host as SageMaker writes them ({error!r})") from error
+        raise StepError(f"{source}: expected hosts and current_host as SageMaker writes them ({error!r})") from error
     if job.current not in job.hosts:
-        raise StepError(f"{path.name}: current_host {job.current} is none of the hosts {', '.join(job.hosts)}")
+        raise StepError(f"{source}: current_host {job.current} is none of the hosts {', '.join(job.hosts)}")
     return job
 
 
@@ -103,6 +105,8 @@ def check(batch_size: int, precision: str, replicas: int) -> None:
     first one's. What overflows at another is taken for a step, or the processors wait for each other for ever.
     Source: ``LossScaleOptimizer._tf_apply`` of Keras 3.15.
     """
+    if not batch_size:
+        raise StepError(f"{replicas} processors have fewer training images than they are: train with less of them")
     if batch_size % replicas:
         raise StepError(
             f"a batch of {batch_size} images cannot be shared equally by {replicas} processors: "
@@ -110,7 +114,7 @@ def check(batch_size: int, precision: str, replicas: int) -> None:
         )
     if precision == "mixed_float16" and replicas > 1:
         raise StepError(
-            f"--precision mixed_float16 is for one processor, and these are {replicas}: mixed_bfloat16 is not"
+            f"--precision mixed_float16 is for one processor, and these are {replicas}: choose mixed_bfloat16"
         )
     if replicas > 1:
         logger.info("%d processors learn from %d of %d images each", replicas, batch_size // replicas, batch_size)

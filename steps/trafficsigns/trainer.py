@@ -52,7 +52,8 @@ class Trainer:
 
     Sources: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015; Loshchilov and Hutter, "SGDR",
     ICLR 2017 (rates that fall as a cosine); Goyal et al., "Accurate, large minibatch SGD", 2017 (warm-up); Szegedy et
-    al., "Rethinking the Inception architecture for computer vision", CVPR 2016 (label smoothing).
+    al., "Rethinking the Inception architecture for computer vision", CVPR 2016 (label smoothing); Micikevicius et al.,
+    "Mixed precision training", ICLR 2018.
     """
 
     def __init__(
@@ -173,5 +174,5 @@ def _optimizer(options: Options, total_steps: int) -> keras.optimizers.Optimizer
         0.0, max(1, total_steps - warm_up), warmup_target=options.learning_rate, warmup_steps=warm_up
     )
     optimizer = keras.optimizers.Adam(schedule)
-    # Sixteen bits of float16 lose small gradients; Micikevicius et al., "Mixed precision training", ICLR 2018.
+    # Sixteen bits of float16 lose small gradients.
     return keras.optimizers.LossScaleOptimizer(optimizer) if options.precision == "mixed_float16" else optimizer

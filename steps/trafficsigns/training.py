@@ -93,7 +93,7 @@ class Outcome:
 def fit(
     training: Images,
     validation: Images,
-    names: Sequence[str],
+    classes: int,
     settings: Hyperparameters,
     checkpoint: Checkpoint | None = None,
     team: machines.Team | None = None,
@@ -109,10 +109,11 @@ def fit(
     keras.utils.set_random_seed(settings.seed)
     preset = PRESETS[settings.preset]
     places = dataset.shown(training.labels, preset.balance)
-    batch_size = min(settings.batch_size, len(places))
-    machines.check(batch_size, settings.precision, team.strategy.num_replicas_in_sync)
+    replicas = team.strategy.num_replicas_in_sync
+    batch_size = min(settings.batch_size, len(places) // replicas * replicas)
+    machines.check(batch_size, settings.precision, replicas)
     options = Options(settings.epochs, batch_size, settings.learning_rate, settings.precision)
-    trainer = Trainer(preset, options, len(names), len(places) // batch_size, team.strategy)
+    trainer = Trainer(preset, options, classes, len(places) // batch_size, team.strategy)
     history = _restore(trainer, checkpoint) if checkpoint else []
     plan = Plan(batch_size, settings.epochs, settings.seed, preset.disturbances)
     stream = _stream(training, places, plan, len(history), team.strategy)
@@ -120,7 +121,7 @@ def fit(
     while len(history) < settings.epochs and not _out_of_patience(history, settings.patience):
         history.append(_epoch(trainer, stream, answer, validation, len(history) + 1))
         _report(history, settings.epochs)
-        _require_learning(history, settings.epochs, len(names))
+        _require_learning(history, settings.epochs, classes)
         if selected(history) == len(history):
             trainer.keep()
         if checkpoint:
@@ -171,15 +172,13 @@ def _restore(trainer: Trainer, checkpoint: Checkpoint) -> list[Epoch]:
     return [Epoch(**epoch) for epoch in history]
 
 
-def identity(
-    training: Images, validation: Images, names: Sequence[str], settings: Hyperparameters, replicas: int = 1
-) -> str:
+def identity(training: Images, validation: Images, classes: int, settings: Hyperparameters, replicas: int = 1) -> str:
     """Name a run by a digest of all that decides its outcome.
 
-    That is code, data, classes, hyper-parameters, seed, and how many processors share a batch.
+    That is code, data, number of classes, hyper-parameters, seed, and how many processors share a batch.
     """
     code = [Path(__file__).with_name(name).read_bytes() for name in _CODE]
-    options = json.dumps([asdict(settings), names, replicas, tf.__version__, keras.__version__]).encode()
+    options = json.dumps([asdict(settings), classes, replicas, tf.__version__, keras.__version__]).encode()
     data = (training.pixels, training.labels, validation.pixels, validation.labels)
     return digest([*code, options, *(array.tobytes() for array in data)])
 

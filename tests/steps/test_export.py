@@ -11,7 +11,7 @@ from trafficsigns.presets import PRESETS
 
 NAMES = [f"sign {index}" for index in range(7)]
 TEMPERATURE = 0.1
-"""Near what good networks have; what is divided by it is ten times as far from exact."""
+"""A quarter of what trained networks have; what is divided by it is ten times as far from exact."""
 TOLERANCE = 2e-5
 """Of probabilities: three times what was seen of logits near 10, in which float32's last digit is a millionth."""
 

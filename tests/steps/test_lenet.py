@@ -102,6 +102,14 @@ def test_straightening_by_nothing_changes_nothing_and_by_half_a_side_shifts():
     np.testing.assert_allclose(shifted[:, :, 26:], np.repeat(images[:, :, 31:], 6, axis=2), atol=1e-4)
 
 
+def test_an_image_straightened_by_what_is_no_number_is_none_either_and_leaves_the_others_alone():
+    """So the loss tells of broken weights, and not an index outside of the image."""
+    images = tf.random.stateless_uniform((2, 32, 32, 3), (1, 2))
+    broken, whole = Straighten()([images, tf.constant([[np.nan] * 6, [0.0] * 6])]).numpy()
+    assert np.isnan(broken).all()
+    np.testing.assert_allclose(whole, images[1], atol=1e-5)
+
+
 def test_a_committee_answers_with_the_mean_of_its_columns():
     network = lenet.build(PRESETS["best"], 5)
     images = tf.random.stateless_uniform((2, 32, 32, 3), (1, 2), 0, 255)

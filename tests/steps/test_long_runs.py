@@ -1,5 +1,6 @@
 """What hours of training need: lines that tell how far it is, a state to go on from, an end to what is hopeless."""
 
+import ast
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
-from three_signs import NAMES, SETTINGS, failure, run, same, signs
+from three_signs import CLASSES, SETTINGS, failure, run, same, signs
 
 import train
 from pipeline import clouds, definitions, settings
@@ -35,7 +36,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(images, tmp_path, monkey
         return keras.Model(images, layers.Dense(classes, name="logits")(layers.Dropout(0.5)(x)))
 
     monkeypatch.setattr(lenet, "lenet5", network)
-    whole = training.fit(*images, NAMES, SETTINGS)
+    whole = training.fit(*images, CLASSES, SETTINGS)
     checkpoint = Checkpoint(tmp_path / "run")
     taken = trainer.Trainer.epoch
 
@@ -46,9 +47,9 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(images, tmp_path, monkey
 
     monkeypatch.setattr(trainer.Trainer, "epoch", epoch)
     with pytest.raises(KeyboardInterrupt):
-        training.fit(*images, NAMES, SETTINGS, checkpoint)
+        training.fit(*images, CLASSES, SETTINGS, checkpoint)
     monkeypatch.setattr(trainer.Trainer, "epoch", taken)
-    resumed = training.fit(*images, NAMES, SETTINGS, checkpoint)
+    resumed = training.fit(*images, CLASSES, SETTINGS, checkpoint)
     assert [epoch.loss for epoch in resumed.history] == [epoch.loss for epoch in whole.history]
     assert same(resumed.network, whole.network)
 
@@ -104,7 +105,7 @@ def test_training_ends_early_when_patience_does(images, monkeypatch, caplog):
     judged = iter([(0.5, 0.7), (0.4, 0.9), (0.6, 0.8), (0.5, 0.9), (0.3, 0.99)])
     monkeypatch.setattr(training, "judge", lambda *_: next(judged))
     with caplog.at_level(logging.INFO, logger=training.__name__):
-        outcome = training.fit(*images, NAMES, replace(SETTINGS, epochs=5, patience=2))
+        outcome = training.fit(*images, CLASSES, replace(SETTINGS, epochs=5, patience=2))
     assert (outcome.selected_epoch, len(outcome.history)) == (2, 4)
     assert "no better epoch than 2 in 2 more: training ends early" in caplog.text
 
@@ -122,8 +123,8 @@ def test_a_damaged_state_is_reported_and_not_used(tmp_path, caplog):
 
 
 def test_runs_share_a_state_only_if_nothing_between_them_differs(images):
-    known = training.identity(*images, NAMES, SETTINGS)
-    assert training.identity(*images, NAMES, SETTINGS) == known
+    known = training.identity(*images, CLASSES, SETTINGS)
+    assert training.identity(*images, CLASSES, SETTINGS) == known
     learnt, judged = images
     changes = {
         "preset": "standard", "epochs": 4, "batch_size": 32, "learning_rate": 0.02, "seed": 2, "patience": 1,
@@ -131,33 +132,46 @@ def test_runs_share_a_state_only_if_nothing_between_them_differs(images):
     }  # fmt: skip
     assert set(changes) == set(asdict(SETTINGS))
     others = [
-        *(training.identity(*images, NAMES, replace(SETTINGS, **{name: value})) for name, value in changes.items()),
-        training.identity(*images, NAMES[::-1], SETTINGS),
-        training.identity(signs(96, seed=3), judged, NAMES, SETTINGS),
-        training.identity(replace(learnt, labels=learnt.labels[::-1]), judged, NAMES, SETTINGS),
-        training.identity(learnt, signs(48, seed=3), NAMES, SETTINGS),
-        training.identity(learnt, replace(judged, labels=judged.labels[::-1]), NAMES, SETTINGS),
+        *(training.identity(*images, CLASSES, replace(SETTINGS, **{name: value})) for name, value in changes.items()),
+        training.identity(*images, 4, SETTINGS),
+        training.identity(signs(96, seed=3), judged, CLASSES, SETTINGS),
+        training.identity(replace(learnt, labels=learnt.labels[::-1]), judged, CLASSES, SETTINGS),
+        training.identity(learnt, signs(48, seed=3), CLASSES, SETTINGS),
+        training.identity(learnt, replace(judged, labels=judged.labels[::-1]), CLASSES, SETTINGS),
     ]
-    others.append(training.identity(*images, NAMES, SETTINGS, replicas=2))
+    others.append(training.identity(*images, CLASSES, SETTINGS, replicas=2))
     assert len({known, *others}) == len(others) + 1
 
 
+def test_the_code_that_decides_is_whatever_training_imports_but_what_only_reads_keeps_and_tells():
+    package, found, waiting = Path(training.__file__).parent, set(), ["training"]
+    while waiting:
+        name = waiting.pop()
+        if name in found or not (package / f"{name}.py").exists():
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse((package / f"{name}.py").read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "trafficsigns":
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("trafficsigns."):
+                waiting.append(node.module.partition(".")[2])
+    decisive = found - {"checkpoint", "failures", "images", "records"}
+    assert decisive == {name.removesuffix(".py") for name in training._CODE}
+
+
 def test_other_code_or_another_version_is_another_run(images, monkeypatch, tmp_path):
-    known = training.identity(*images, NAMES, SETTINGS)
+    known = training.identity(*images, CLASSES, SETTINGS)
     monkeypatch.setattr(training.keras, "__version__", "0")
-    assert training.identity(*images, NAMES, SETTINGS) != known
+    assert training.identity(*images, CLASSES, SETTINGS) != known
     monkeypatch.undo()
     package = Path(training.__file__).parent
-    # Whatever decides what a network becomes, from its layers to its augmentation.
-    decisive = ("trainer", "lenet", "layers", "augmentation", "dataset", "presets", "machines")
-    assert {f"{name}.py" for name in decisive} <= set(training._CODE)
     for name in training._CODE:
         (tmp_path / name).write_bytes((package / name).read_bytes())
     monkeypatch.setattr(training, "__file__", str(tmp_path / "training.py"))
-    assert training.identity(*images, NAMES, SETTINGS) == known
+    assert training.identity(*images, CLASSES, SETTINGS) == known
     for name in training._CODE:
         (tmp_path / name).write_bytes((package / name).read_bytes() + b"#")
-        assert training.identity(*images, NAMES, SETTINGS) != known
+        assert training.identity(*images, CLASSES, SETTINGS) != known
         (tmp_path / name).write_bytes((package / name).read_bytes())
 
 
@@ -168,7 +182,7 @@ def test_a_finished_run_leaves_no_state(channels):
 
 def test_each_epoch_writes_one_line_with_the_time_that_is_left(images, caplog):
     with caplog.at_level(logging.INFO, logger=training.__name__):
-        outcome = training.fit(*images, NAMES, replace(SETTINGS, epochs=2))
+        outcome = training.fit(*images, CLASSES, replace(SETTINGS, epochs=2))
     number = r"([0-9.]+)"
     pattern = (
         f"epoch (\\d+)/2 loss {number} accuracy {number} validation_loss {number} validation_accuracy {number} "
@@ -217,8 +231,9 @@ def test_a_long_epoch_tells_how_far_it_is(images, monkeypatch, caplog):
     assert told == [f"epoch 2 step {done}/6 eta {left}s" for done, left in ((2, 50), (4, 40), (6, 30))]
 
 
-def test_a_training_that_diverges_stops_and_says_where(channels, capsys):
-    assert run("--learning-rate", "1e30") == 1
+@pytest.mark.parametrize("preset", ["lenet5", "standard"])
+def test_a_training_that_diverges_stops_and_says_where(channels, capsys, preset):
+    assert run("--learning-rate", "1e30", "--preset", preset) == 1
     assert re.search(r"loss is no number since epoch \d+, step \d+: .*--learning-rate", failure(channels, capsys))
 
 

@@ -50,12 +50,14 @@ def test_a_machine_with_several_gpus_uses_them_all_without_being_asked(monkeypat
 def test_float16_is_for_one_processor():
     machines.check(128, "mixed_float16", 1)
     machines.check(128, "mixed_bfloat16", 8)
-    with pytest.raises(StepError, match="mixed_float16 is for one processor, and these are 2: mixed_bfloat16"):
+    with pytest.raises(StepError, match="mixed_float16 is for one processor, and these are 2: choose mixed_bfloat16"):
         machines.check(128, "mixed_float16", 2)
 
 
 def test_a_batch_must_be_shared_equally():
     machines.check(128, "float32", 4)
+    with pytest.raises(StepError, match="2 processors have fewer training images"):
+        machines.check(0, "float32", 2)
     with pytest.raises(StepError, match="128 images cannot be shared equally by 3 processors"):
         machines.check(128, "float32", 3)
 
@@ -79,7 +81,7 @@ pixels[np.arange(96), 8 * labels + 4] += 150
 images = dataset.Images(pixels, labels.astype(np.int64))
 settings = training.Hyperparameters("standard", epochs=2, batch_size=16, learning_rate=0.001, seed=1)
 teams = [machines.Team(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])), machines.alone()]
-outcomes = [training.fit(images, images, ["Stop", "a", "b"], settings, team=team) for team in teams]
+outcomes = [training.fit(images, images, 3, settings, team=team) for team in teams]
 print(json.dumps([team.strategy.num_replicas_in_sync for team in teams]))
 print(json.dumps([[epoch.loss for epoch in outcome.history] for outcome in outcomes]))
 weights = [np.concatenate([weight.ravel() for weight in outcome.network.get_weights()]) for outcome in outcomes]
@@ -107,5 +109,5 @@ def test_two_processors_learn_what_one_learns_from_the_same_batches():
 
 def test_two_processors_learn_with_dropout_in_a_course_of_their_own():
     (together, alone), _ = mirrored(0.5)
-    assert together != alone
+    assert together != pytest.approx(alone, rel=1e-3)
     assert together[1] < together[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from three_signs import NAMES, SETTINGS, failure, run, same, write_split
+from three_signs import CLASSES, NAMES, SETTINGS, failure, run, same, write_split
 
 import train
 from trafficsigns import calibration, dataset, training
@@ -20,7 +20,7 @@ pytest_plugins = ["three_signs"]
 
 @pytest.fixture(scope="module")
 def outcome(images):
-    return training.fit(*images, NAMES, SETTINGS)
+    return training.fit(*images, CLASSES, SETTINGS)
 
 
 def test_the_environment_of_a_training_job_suffices_for_a_complete_archive(channels, images):
@@ -82,8 +82,8 @@ def test_selection_prefers_the_lower_loss_to_one_image_more():
 
 
 def test_the_seed_decides_the_weights(outcome, images):
-    assert same(training.fit(*images, NAMES, SETTINGS).network, outcome.network)
-    assert not same(training.fit(*images, NAMES, replace(SETTINGS, seed=2)).network, outcome.network)
+    assert same(training.fit(*images, CLASSES, SETTINGS).network, outcome.network)
+    assert not same(training.fit(*images, CLASSES, replace(SETTINGS, seed=2)).network, outcome.network)
 
 
 def test_without_shards_the_folder_is_named(channels, capsys):

@@ -13,6 +13,7 @@ import train
 from trafficsigns import dataset, records, training
 
 NAMES = ["Stop", "Keep left", "Keep right"]
+CLASSES = len(NAMES)
 SETTINGS = training.Hyperparameters("lenet5", epochs=3, batch_size=16, learning_rate=0.01, seed=1)
 
 
