@@ -43,7 +43,6 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "without changes of view": {
         f"augmentation.{name}": 0.0 for name in ("_ROTATION", "_SHIFT", "_SCALE", "_SHEAR", "_PERSPECTIVE")
     },
-    "without blur": {"augmentation._BLUR": 0.0},
     "without changes of light": {"augmentation._GAIN": 0.0, "augmentation._GAMMA": 0.0},
     "without label smoothing": {"label_smoothing": 0.0},
     "without dropout": {"network.dropout": 0.0},

@@ -82,6 +82,9 @@ images = dataset.Images(pixels, labels.astype(np.int64))
 settings = training.Hyperparameters("standard", epochs=2, batch_size=16, learning_rate=0.001, seed=1)
 teams = [machines.Team(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])), machines.alone()]
 outcomes = [training.fit(images, images, 3, settings, team=team) for team in teams]
+# Of 15 images two processors take 14 together, though a batch may have 16.
+few = dataset.Images(pixels[:15], labels[:15].astype(np.int64))
+training.fit(few, few, 3, replace(settings, preset="lenet5", epochs=1), team=teams[0])
 print(json.dumps([team.strategy.num_replicas_in_sync for team in teams]))
 print(json.dumps([[epoch.loss for epoch in outcome.history] for outcome in outcomes]))
 weights = [np.concatenate([weight.ravel() for weight in outcome.network.get_weights()]) for outcome in outcomes]
