@@ -9,6 +9,7 @@ worked off in pieces.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import resource
@@ -22,6 +23,7 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.drawn import join
+from benchmarks.presets import recipes
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "ablation.json"
@@ -30,7 +32,7 @@ CHILD = ROOT / "benchmarks" / "peers" / "one_training.py"
 FRACTION, SPLIT_SEED = 0.3, 11
 
 STANDARD = "without weight decay, mirrored signs and noise"
-"""What sets the ``standard`` of today apart from those before it. Another recipe needs another word here."""
+"""What sets the ``standard`` of today apart from those before it, as its tables say it."""
 
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "standard": {},
@@ -102,12 +104,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     epochs, seeds = arguments.epochs or EPOCHS, arguments.seeds or [SEED]
     chosen = [(row, epochs, seed) for seed in seeds for row in arguments.rows or ()]
     done = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    recipe = digest(recipes()["standard"])
     with tempfile.TemporaryDirectory(prefix="ablation-") as scratch:
         work = Path(scratch)
         shards = _preprocess(arguments.archive.resolve(), work / "real")
         for name, epochs, seed in chosen or RUNS:
             wanted = {
-                "row": name, "epochs": epochs, "seed": seed, "processor": report.processor(), "standard": STANDARD
+                "row": name, "epochs": epochs, "seed": seed, "processor": report.processor(), "standard": STANDARD,
+                "recipe": recipe,
             }  # fmt: skip
             if any(wanted.items() <= row.items() for row in done):
                 continue
@@ -118,6 +122,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             RESULTS.write_text(json.dumps(done, indent=1) + "\n")
     RESULTS.with_suffix(".md").write_text(page(done))
     return 0
+
+
+def digest(recipe: Mapping[str, Any]) -> str:
+    """Name a recipe shortly."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def page(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -54,22 +54,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         half = work / "shards.partial"
         _script("preprocess", "--input-dir", str(arguments.archive.resolve()), "--output-dir", str(half))
         half.rename(work / "shards")
-    recipes = _recipes()
+    known = recipes()
     stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for preset, seed in chosen or RUNS:
-        if not any((row["preset"], row["seed"]) == (preset, seed) for row in of_today(stored, recipes)):
-            about = {"preset": preset, "seed": seed, "processor": report.processor(), "recipe": recipes[preset]}
+        if not any((row["preset"], row["seed"]) == (preset, seed) for row in of_today(stored, known)):
+            about = {"preset": preset, "seed": seed, "processor": report.processor(), "recipe": known[preset]}
             stored.append({**about, **_measure(work, preset, seed)})
             RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
-    done = of_today(stored, recipes)
+    done = of_today(stored, known)
     text = ["# Presets on the official test set", EXPLANATION, table(done), means(done)]
     RESULTS.with_suffix(".md").write_text("\n\n".join(text) + "\n")
     return 0
 
 
-def of_today(rows: Sequence[Mapping[str, Any]], recipes: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def recipes() -> dict[str, Any]:
+    """Return what each preset is: all that decides what it becomes beside code, data and seed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "steps")}
+    command = [sys.executable, str(PEERS / "recipes.py")]
+    told: dict[str, Any] = json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+    return told
+
+
+def of_today(rows: Sequence[Mapping[str, Any]], known: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the runs whose preset still has the recipe that they had."""
-    return [row for row in rows if row["recipe"] == recipes[row["preset"]]]
+    return [row for row in rows if row["recipe"] == known[row["preset"]]]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -130,16 +138,6 @@ def _measure(work: Path, preset: str, seed: int) -> dict[str, Any]:
         "megabytes": sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) / 1e6,
         **json.loads(answer.read_text()),
     }
-
-
-def _recipes() -> dict[str, Any]:
-    """Return what each preset is, as its table in the steps says."""
-    program = "import dataclasses, json; from trafficsigns.presets import PRESETS as rows; "
-    program += "print(json.dumps({name: dataclasses.asdict(row) for name, row in rows.items()}))"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "steps")}
-    told = subprocess.run([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, check=True)
-    recipes: dict[str, Any] = json.loads(told.stdout)
-    return recipes
 
 
 def _digest() -> str:

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import ablation, presets
 from benchmarks.contestants import ROOT
 from benchmarks.drawn import OPEN_GATE
-from benchmarks.peers import one_training
+from benchmarks.peers import one_training, recipes
 from trafficsigns.gate import CRITERIA
 from trafficsigns.presets import PRESETS
 
@@ -46,8 +46,7 @@ def test_the_open_gate_has_a_bound_for_each_criterion_that_no_model_misses():
 
 
 def runs_of_today() -> list[Any]:
-    recipes = json.loads(json.dumps({name: asdict(preset) for name, preset in PRESETS.items()}))
-    return presets.of_today(json.loads(presets.RESULTS.read_text()), recipes)
+    return presets.of_today(json.loads(presets.RESULTS.read_text()), recipes.recipes())
 
 
 def test_the_pages_tell_what_was_measured_of_the_presets():
@@ -93,7 +92,9 @@ def test_the_pages_tell_what_was_measured_of_the_ingredients():
     for processor, table in ablation.tables(rows).items():
         assert table in model, processor
     measured = {(row["row"], row["epochs"], row["seed"]) for row in rows}
-    assert measured >= set(ablation.RUNS), "those of all processors together"
+    assert measured >= set(ablation.RUNS), "those of all processors, and of all that standard was"
+    of_today = {row["recipe"] for row in rows if row["standard"] == ablation.STANDARD}
+    assert of_today == {ablation.digest(recipes.recipes()["standard"])}, "another standard needs a name of its own"
 
 
 @pytest.mark.parametrize("row", sorted(set(ablation.ROWS) - {"standard", "drawn signs beside the real ones"}))
@@ -134,4 +135,4 @@ def test_a_preset_whose_measurement_is_interrupted_goes_on_and_adds_up_its_minut
     assert (row["preset"], row["seed"], row["epochs"]) == ("lenet5", 7, 24)
     assert row["minutes"] > before
     assert row["clock"] > 0
-    assert row["recipe"] == json.loads(json.dumps(asdict(PRESETS["lenet5"])))
+    assert row["recipe"] == recipes.recipes()["lenet5"]
