@@ -162,10 +162,10 @@ class Training:
     """How the network is trained."""
 
     preset: Preset
-    epochs: Annotated[int, Ge(0)]
-    batch_size: Annotated[int, Ge(0)]
+    epochs: Annotated[int, Interval(ge=0, lt=2**31)]
+    batch_size: Annotated[int, Interval(ge=0, lt=2**31)]
     learning_rate: Annotated[float, Interval(ge=0, lt=math.inf)]
-    patience: Annotated[int, Ge(0)]
+    patience: Annotated[int, Interval(ge=0, lt=2**31)]
     precision: Precision
 
 

@@ -74,7 +74,7 @@ def _add_hyperparameters(group: argparse._ArgumentGroup) -> None:
         "--patience", type=_count, default=0, help="epochs without a better one after which training ends; 0: never"
     )
     group.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="of computing; mixed is for GPUs")
-    group.add_argument("--seed", type=_seed, default=7, help="of weights, order, augmentation and dropout")
+    group.add_argument("--seed", type=_seed, default=7, help="of weights, order and augmentation")
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -92,12 +92,13 @@ def train(arguments: argparse.Namespace) -> None:
         **{name: getattr(arguments, name) for name in ("epochs", "batch_size", "learning_rate", "patience")},
         precision=arguments.precision,
     )
-    export.require(HANDLER)  # before an hour of training, not after it
+    export.require(HANDLER)  # Before an hour of training and not after it, as the archive's folder below.
     team = machines.assemble(machines.read(os.environ))
     names = dataset.read_names(arguments.train_dir / "labels.json")
     training_images = dataset.load(arguments.train_dir, len(names))
     validation_images = dataset.load(arguments.validation_dir, len(names))
     logger.info("%d training and %d validation images", len(training_images.labels), len(validation_images.labels))
+    export.prepare(arguments.model_dir)
 
     started = time.perf_counter()
     checkpoint = None
@@ -123,16 +124,18 @@ def train(arguments: argparse.Namespace) -> None:
         checkpoint.remove()
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+def _whole(text: str, bits: int) -> int:
+    if not text.isdecimal() or int(text) >= 2**bits:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {2**bits - 1}")
     return int(text)
+
+
+def _count(text: str) -> int:
+    return _whole(text, 31)
 
 
 def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 to {2**32 - 1}")
-    return int(text)
+    return _whole(text, 32)
 
 
 def _rate(text: str) -> float:

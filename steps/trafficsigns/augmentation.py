@@ -4,8 +4,10 @@ Every function works on a whole batch and draws from dice that are given to it, 
 whatever the number of threads, and whatever the number of machines that share a batch.
 
 Sources: Simard, Steinkraus and Platt, "Best practices for convolutional neural networks", ICDAR 2003 (affine changes of
-the view); Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", NeurIPS
-2012 (changes of light and colour); Zhong et al., "Random erasing data augmentation", AAAI 2020.
+the view; the tilt is our own); Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional
+neural networks", NeurIPS 2012 (changes of light and colour); Temel et al., "CURE-TSR: Challenging unreal and real
+environments for traffic sign recognition", 2017 (blur, shadow and haze befall traffic signs; the formulas are our own);
+Zhong et al., "Random erasing data augmentation", AAAI 2020.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class Dice:
     images: int
     """In the whole batch."""
     share: tuple[int, int] = (0, 1)
-    """Which of how many parts of the batch; part i has every n-th image from the i-th on."""
+    """Which of how many equal pieces of the batch."""
 
     def split(self, count: int) -> list[Dice]:
         """Return independent dice for the same images."""
@@ -50,8 +52,8 @@ class Dice:
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> tf.Tensor:
         """Draw float32 ``[images of the share, *shape]``, uniform from ``low`` to ``high``."""
         drawn = tf.random.stateless_uniform((self.images, *shape), self.seed, low, high)
-        first, parts = self.share
-        return drawn[first::parts] if parts > 1 else drawn
+        piece, pieces = self.share
+        return drawn if pieces == 1 else tf.split(drawn, pieces)[piece]
 
 
 def augment(images: tf.Tensor, dice: Dice, disturbances: Disturbances) -> tf.Tensor:

@@ -62,15 +62,15 @@ def read_names(path: Path) -> list[str]:
 def load(directory: Path, classes: int) -> Images:
     """Read a split's shards into memory.
 
-    Raises ``StepError`` without shards, without images and on a label that no class has.
+    Raises ``StepError`` without shards, without images, on a label that no class has, and where a shard cannot be read.
     """
     try:
         batches = list(records.pixels(directory).batch(1024).as_numpy_iterator())
     except FileNotFoundError as error:
         raise StepError(str(error)) from error
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+    except tf.errors.OpError as error:
         raise StepError(
-            f"{directory} holds a shard that is damaged or of another format: {error.message}; "
+            f"{directory} holds a shard that is damaged, of another format or closed to this program: {error.message}; "
             "steps/preprocess.py writes them anew"
         ) from error
     if not batches:
@@ -112,14 +112,14 @@ def stream(
     """Stream the shuffled, augmented batches of all epochs but the first ``skip``.
 
     An epoch shows the images at ``places`` (see ``shown``) in an order of its own, and leaves out those that fill no
-    batch. A batch is uint8 ``[batch_size / shares, 32, 32, 3]`` and int64 labels; ``share`` is which part of each batch
-    is wanted, and of how many.
+    batch. A batch is uint8 ``[batch_size / shares, 32, 32, 3]`` and int64 labels; ``share`` is which of how many
+    equal pieces of each batch is wanted.
     """
     count, size = len(places), plan.batch_size
     steps = count // size
     pixels, labels, order = tf.constant(images.pixels), tf.constant(images.labels), tf.constant(places)
     seed = tf.constant([plan.seed, 0], tf.int64)
-    own = tf.range(share[0], size, share[1], dtype=tf.int64)
+    own = tf.split(tf.range(size, dtype=tf.int64), share[1])[share[0]]
 
     def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         key = tf.stack([seed[0], step // steps])

@@ -95,17 +95,37 @@ def require(handler: Path) -> None:
         raise StepError(f"no {handler}: the step's code must bring the endpoint's handler with it")
 
 
+def prepare(directory: Path) -> None:
+    """Make the archive's folder; raises ``OSError``, with the place, where nothing could be written into it."""
+    part = _part(directory)
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    part.rmdir()
+
+
+def _part(directory: Path) -> Path:
+    return directory / f".{_VERSION}.part"
+
+
 def write_archive(classifier: Classifier, record: Mapping[str, Any], handler: Path, directory: Path) -> None:
     """Write what SageMaker packs as ``model.tar.gz`` and TensorFlow Serving opens: ``1/`` and ``code/inference.py``.
 
     ``record`` becomes ``1/assets.extra/training.json``, and the model for LiteRT ``1/assets.extra/model.tflite``. All
     is written beside its place and renamed last. Raises ``StepError`` if the endpoint's ``handler`` is missing, before
-    anything is written.
+    anything is written, and if the archive cannot be written, of which nothing is left then.
     """
     require(handler)
-    directory.mkdir(parents=True, exist_ok=True)
-    part = directory / f".{_VERSION}.part"
-    shutil.rmtree(part, ignore_errors=True)
+    prepare(directory)
+    try:
+        _write(classifier, record, handler, directory)
+    except (tf.errors.OpError, OSError) as error:
+        shutil.rmtree(_part(directory), ignore_errors=True)
+        reason = error.strerror if isinstance(error, OSError) else error.message
+        raise StepError(f"the archive in {directory} cannot be written: {reason}") from error
+
+
+def _write(classifier: Classifier, record: Mapping[str, Any], handler: Path, directory: Path) -> None:
+    part = _part(directory)
     answering = {signatures.SERVING: classifier.signature, signatures.EXPLAIN: classifier.explanation}
     tf.saved_model.save(classifier.trackable(), str(part), signatures=answering)
     extra = part / "assets.extra"

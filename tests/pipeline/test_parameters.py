@@ -31,6 +31,7 @@ LOADED = settings.load()
         ("ModelApprovalStatus", "Approved", "Rejected"),
         ("Seed", "0", "-1"),
         ("Seed", str(2**32 - 1), str(2**32)),
+        ("Epochs", str(2**31 - 1), str(2**31)),
         ("InputData", "s3://bucket/GTSRB 2026/v=1", "s3://bucket/50%"),
         ("InputData", f"s3://{'a' * 235}", f"s3://{'a' * 236}"),
         ("InputData", "s3://bucket", "/home/me/gtsrb"),

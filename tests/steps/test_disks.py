@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["three_signs"]
+
 STEPS = Path(__file__).parents[2] / "steps"
 MOUNT = """
 mount -t tmpfs -o "$1" none "$2" || exit 99
@@ -65,3 +67,18 @@ def test_validation_on_a_full_disk_says_so(synthetic, tmp_path):
     assert "Traceback" not in done.stderr
     assert "baseline.json" not in done.stdout
     assert "validation.json" not in done.stdout
+
+
+@pytest.mark.parametrize(("options", "reason", "epochs"), [("size=200k", "No space left", 1), ("ro", "Read-only", 0)])
+def test_a_disk_that_takes_no_archive_is_named_and_left_empty(options, reason, epochs, channels, tmp_path):
+    """One that takes nothing at all is noticed before training, and a full one as soon as it is full."""
+    place = tmp_path / "disk"
+    words = ["--preset", "lenet5", "--epochs", "1", "--batch-size", "16", "--model-dir", str(place)]
+    done = on(options, place, sys.executable, str(STEPS / "train.py"), *words)
+    assert done.returncode == 1
+    line = done.stderr.strip().splitlines()[-1]
+    assert str(place) in line
+    assert reason in line
+    assert "Traceback" not in done.stderr
+    assert done.stdout.count("epoch 1/1") == epochs
+    assert str(place) not in done.stdout

@@ -124,6 +124,18 @@ def test_an_epoch_shows_an_image_as_often_as_its_place_is_named_and_no_other():
     assert (batch[:, 0, 0, 0] % 3).numpy().tolist() == labels.numpy().tolist()
 
 
+def test_the_pieces_of_a_batch_are_the_batch(images):
+    """In order, which is how processors share it, and augmented alike."""
+    plan = dataset.Plan(32, epochs=1, seed=1, disturbances=presets.PRESETS["standard"].disturbances)
+    whole, *pieces = (
+        list(dataset.stream(images[0], np.arange(96), plan, 0, share).as_numpy_iterator())
+        for share in ((0, 1), (0, 2), (1, 2))
+    )
+    for batch, *halves in zip(whole, *pieces, strict=True):
+        for together, parts in zip(batch, zip(*halves, strict=True), strict=True):
+            np.testing.assert_array_equal(together, np.concatenate(parts))
+
+
 def test_an_epoch_shows_each_image_once_and_the_next_in_another_order(images):
     plan = dataset.Plan(32, epochs=2, seed=1, disturbances=None)
     stream = list(dataset.stream(images[0], np.arange(96), plan).as_numpy_iterator())

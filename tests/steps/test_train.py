@@ -86,6 +86,11 @@ def test_the_seed_decides_the_weights(outcome, images):
     assert not same(training.fit(*images, CLASSES, replace(SETTINGS, seed=2)).network, outcome.network)
 
 
+def test_the_seed_decides_the_weights_of_the_default_network(images, slim):
+    first, again = (training.fit(*images, CLASSES, replace(slim, epochs=2)).network for _ in range(2))
+    assert same(first, again)
+
+
 def test_without_shards_the_folder_is_named(channels, capsys):
     for shard in (channels / "validation").iterdir():
         shard.unlink()
@@ -113,6 +118,20 @@ def test_a_damaged_shard_is_refused(channels, capsys):
     assert f"{channels / 'train'} holds a shard that is damaged" in failure(channels, capsys)
 
 
+def test_a_folder_in_place_of_a_shard_is_refused(channels, capsys):
+    (channels / "train" / "99999.tfrecord").mkdir()
+    assert run() == 1
+    assert f"{channels / 'train'} holds a shard that is damaged" in failure(channels, capsys)
+
+
+def test_a_place_that_takes_no_archive_is_noticed_before_training(channels, capsys):
+    (channels / "model").write_text("")
+    assert run() == 1
+    told = capsys.readouterr()
+    assert told.err == f"{channels / 'model' / '.1.part'}: Not a directory\n"
+    assert "epoch" not in told.out
+
+
 def test_a_missing_handler_is_noticed_before_training(channels, capsys, monkeypatch):
     monkeypatch.setattr(train, "HANDLER", channels / "absent.py")
     assert run() == 1
@@ -128,7 +147,14 @@ def test_an_empty_split_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "option",
-    [("--epochs", "1.5"), ("--batch-size", "-1"), ("--learning-rate", "nan"), ("--seed", "-1"), ("--preset", "worst")],
+    [
+        ("--epochs", "1.5"),
+        ("--batch-size", "-1"),
+        ("--learning-rate", "nan"),
+        ("--seed", "-1"),
+        ("--preset", "worst"),
+        ("--epochs", str(2**31)),
+    ],
     ids=" ".join,
 )
 def test_hyperparameters_out_of_range_are_refused_by_name(channels, capsys, option):

@@ -4,6 +4,7 @@ Test files take the fixtures by ``pytest_plugins``.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,18 @@ import pytest
 
 import train
 from trafficsigns import dataset, records, training
+from trafficsigns.presets import PRESETS
 
 NAMES = ["Stop", "Keep left", "Keep right"]
 CLASSES = len(NAMES)
 SETTINGS = training.Hyperparameters("lenet5", epochs=3, batch_size=16, learning_rate=0.01, seed=1)
+
+
+SLIM = replace(
+    PRESETS["standard"],
+    network=replace(PRESETS["standard"].network, blocks=((8, 5), (16, 5), (16, 3), (16, 3)), hidden=16),
+)
+"""The default preset with all that it has, but with fewer filters."""
 
 
 def signs(count: int, seed: int) -> dataset.Images:
@@ -31,6 +40,13 @@ def signs(count: int, seed: int) -> dataset.Images:
 @pytest.fixture(scope="module")
 def images():
     return signs(96, seed=1), signs(48, seed=2)
+
+
+@pytest.fixture
+def slim(monkeypatch):
+    """Settings of the default preset, which is ``SLIM`` for a test."""
+    monkeypatch.setitem(PRESETS, "standard", SLIM)
+    return replace(SETTINGS, preset="standard")
 
 
 def write_split(directory: Path, images: dataset.Images) -> None:
@@ -70,5 +86,5 @@ def failure(directory: Path, capsys) -> str:
     text = capsys.readouterr().err.strip()
     assert "\n" not in text
     assert (directory / "output/failure").read_text() == text
-    assert not (directory / "model").exists()
+    assert not list((directory / "model").glob("*"))
     return text
