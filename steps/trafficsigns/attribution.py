@@ -53,13 +53,13 @@ class Explanation:
     parts: tuple[Part, ...]
 
 
-def explain(answer: Answer, encoded: Sequence[bytes], labels: Integers, seed: int = 0) -> Explanation:
+def explain(answer: Answer, encoded: Sequence[bytes], labels: Integers) -> Explanation:
     """Attribute the answers on one test image of each class, drawn at random, to its parts.
 
     Each part's share is its exact Shapley value in the game whose payoff is the probability of the answer. Source:
     Lundberg and Lee, "A unified approach to interpreting model predictions", NeurIPS 2017.
     """
-    chosen = sample(labels, per_class=1, seed=seed)
+    chosen = sample(labels, per_class=1)
     payoffs = np.array([_payoffs(answer, look(encoded[index])) for index in chosen])
     shares = shapley(payoffs)
     parts = tuple(

@@ -46,18 +46,18 @@ class Checkpoint:
         np.savez(beside, allow_pickle=False, history=np.array(json.dumps(history)), **content)
         beside.replace(self._path)
 
-    def restore(self, groups: int) -> tuple[list[Arrays], list[dict[str, Any]]] | None:
+    def restore(self) -> tuple[list[Arrays], list[dict[str, Any]]] | None:
         """Return what was saved last, or nothing if nothing was, the run is over, or the file did not survive."""
         if self._path.is_file() and self._path.stat().st_size == 0:
             return None
         try:
             with np.load(self._path, allow_pickle=False) as stored:
-                arrays: list[Arrays] = [[] for _ in range(groups)]
+                arrays: dict[str, Arrays] = {}
                 for name in stored.files:
                     if name != "history":
                         # The archive keeps the order in which it was written.
-                        arrays[int(name.split("/")[0])].append(stored[name])
-                return arrays, json.loads(str(stored["history"]))
+                        arrays.setdefault(name.split("/")[0], []).append(stored[name])
+                return list(arrays.values()), json.loads(str(stored["history"]))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

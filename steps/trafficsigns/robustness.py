@@ -34,21 +34,19 @@ class Robustness:
     corrupted: tuple[Corrupted, ...]
 
 
-def sample(labels: Integers, per_class: int = PER_CLASS, seed: int = 0) -> Integers:
-    """Draw up to ``per_class`` images of each class; returns their positions in order."""
-    random = np.random.default_rng(seed)
+def sample(labels: Integers, per_class: int = PER_CLASS) -> Integers:
+    """Draw up to ``per_class`` images of each class, always the same ones; returns their positions in order."""
+    random = np.random.default_rng(0)  # Models are compared on the same pictures.
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     return np.sort(np.concatenate([random.permutation(each)[:per_class] for each in members]))
 
 
-def measure(
-    answer: Callable[[Sequence[bytes]], Integers], images: Sequence[bytes], labels: Integers, seed: int = 0
-) -> Robustness:
+def measure(answer: Callable[[Sequence[bytes]], Integers], images: Sequence[bytes], labels: Integers) -> Robustness:
     """Spoil a sample of the test images in every way and count the right answers.
 
     ``answer`` takes encoded pictures and returns class identifiers; ``labels`` are integers ``[images]``.
     """
-    chosen = sample(labels, seed=seed)
+    chosen = sample(labels)
     truth = labels[chosen]
     corrupted = []
     for kind in CORRUPTIONS:

@@ -163,7 +163,7 @@ def _epoch(
 
 def _restore(trainer: Trainer, checkpoint: Checkpoint) -> list[Epoch]:
     """Take over a saved state, if there is one, and return the history that led to it."""
-    stored = checkpoint.restore(groups=2)
+    stored = checkpoint.restore()
     if stored is None:
         return []
     state, history = stored

@@ -12,31 +12,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
 from three_signs import CLASSES, SETTINGS, failure, run, same, signs
 
 import train
 from pipeline import clouds, definitions, settings
-from trafficsigns import dataset, lenet, presets, trainer, training
+from trafficsigns import dataset, presets, trainer, training
 from trafficsigns.checkpoint import Checkpoint
 from trafficsigns.failures import StepError
 
 pytest_plugins = ["three_signs"]
 
 
-def test_an_interrupted_run_goes_on_to_the_same_weights(images, tmp_path, monkeypatch):
-    # Small, but with everything that a state must hold: the random numbers of dropout, the averages of normalisation.
-    def network(classes):
-        images = layers.Input((32, 32, 3))
-        x = layers.BatchNormalization()(layers.Flatten()(layers.AveragePooling2D(4)(images)))
-        return keras.Model(images, layers.Dense(classes, name="logits")(layers.Dropout(0.5)(x)))
-
-    monkeypatch.setattr(lenet, "lenet5", network)
-    whole = training.fit(*images, CLASSES, SETTINGS)
+def test_an_interrupted_run_goes_on_to_the_same_weights(images, slim, tmp_path, monkeypatch):
+    whole = training.fit(*images, CLASSES, slim)
     checkpoint = Checkpoint(tmp_path / "run")
     taken = trainer.Trainer.epoch
 
@@ -47,9 +38,9 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(images, tmp_path, monkey
 
     monkeypatch.setattr(trainer.Trainer, "epoch", epoch)
     with pytest.raises(KeyboardInterrupt):
-        training.fit(*images, CLASSES, SETTINGS, checkpoint)
+        training.fit(*images, CLASSES, slim, checkpoint)
     monkeypatch.setattr(trainer.Trainer, "epoch", taken)
-    resumed = training.fit(*images, CLASSES, SETTINGS, checkpoint)
+    resumed = training.fit(*images, CLASSES, slim, checkpoint)
     assert [epoch.loss for epoch in resumed.history] == [epoch.loss for epoch in whole.history]
     assert same(resumed.network, whole.network)
 
@@ -112,13 +103,13 @@ def test_training_ends_early_when_patience_does(images, monkeypatch, caplog):
 
 def test_a_damaged_state_is_reported_and_not_used(tmp_path, caplog):
     checkpoint = Checkpoint(tmp_path)
-    assert checkpoint.restore(2) is None
+    assert checkpoint.restore() is None
     checkpoint.save([[np.ones(3)], []], [])
-    assert checkpoint.restore(2) is not None
+    assert checkpoint.restore() is not None
     content = (tmp_path / "state.npz").read_bytes()
     (tmp_path / "state.npz").write_bytes(content[: len(content) // 2])
     with caplog.at_level(logging.WARNING):
-        assert checkpoint.restore(2) is None
+        assert checkpoint.restore() is None
     assert "state.npz" in caplog.text
 
 
