@@ -69,9 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def recipes() -> dict[str, Any]:
     """Return what each preset is: all that decides what it becomes beside code, data and seed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "steps")}
-    command = [sys.executable, str(PEERS / "recipes.py")]
-    told: dict[str, Any] = json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+    told: dict[str, Any] = json.loads(_run([str(PEERS / "recipes.py")], stdout=subprocess.PIPE).stdout)
     return told
 
 
@@ -117,7 +115,8 @@ def _measure(work: Path, preset: str, seed: int) -> dict[str, Any]:
         _train(work, model, [f"--preset={preset}", f"--seed={seed}"], minutes)
     bounds = [f"--{name.replace('_', '-')}={bound}" for name, bound in OPEN_GATE.items()]
     folders = [f"--model-dir={model}", f"--test-dir={work / 'shards' / 'test'}", f"--output-dir={told}"]
-    _script("evaluate", *folders, *bounds)
+    if not (told / "evaluation.json").exists():  # Each evaluation is a look, and an interrupted program had its own.
+        _script("evaluate", *folders, *bounds)
     evaluation = json.loads((told / "evaluation.json").read_text())
     metrics, training = evaluation["metrics"], evaluation["training"]
     matrix = evaluation["confusion_matrix"]
@@ -164,9 +163,9 @@ def _script(name: str, *options: str) -> None:
     _run([str(ROOT / "steps" / f"{name}.py"), *options])
 
 
-def _run(command: Sequence[str]) -> None:
+def _run(command: Sequence[str], stdout: int | None = None) -> subprocess.CompletedProcess[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "steps")}
-    subprocess.run([sys.executable, *command], env=environment, check=True)
+    return subprocess.run([sys.executable, *command], env=environment, check=True, stdout=stdout)
 
 
 def _children_seconds() -> float:

@@ -1,4 +1,4 @@
-"""What the networks have that Keras has not: looking at images as eyes do, whatever the light and the angle."""
+"""Layers that Keras lacks: looking at images as eyes do, whatever the light and the angle."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class LocalContrast(layers.Layer):  # type: ignore[misc]  # Keras ships no types
 
 
 def local_mean(values: tf.Tensor) -> tf.Tensor:
-    """Average over a window, twice: float32 ``[n, height, width, 1]`` to the same shape; edges have less of it."""
+    """Average over a window, which is smaller at the edges, twice: float32 ``[n, height, width, 1]`` to the same."""
     # Pooling of a single channel keeps no processor busy: as a product of matrices the same mean takes a tenth of it.
     _, height, width, _ = values.shape
     rows = tf.reshape(values, (-1, width)) @ _windows(width)

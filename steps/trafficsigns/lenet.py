@@ -48,7 +48,7 @@ def lenet5(classes: int) -> keras.Model:
 
 
 def multiscale(shape: Multiscale, classes: int) -> keras.Model:
-    """Build a LeNet whose classifier sees the features of every scale, or a committee of such: below a million weights.
+    """Build a LeNet whose classifier sees the features of every scale, or a committee of such.
 
     What a column sees, the standardised image or its local contrast or both, is straightened by a spatial transformer;
     a learned 1x1 colour transform follows, then blocks of convolution, max pooling, batch normalisation and ReLU. The
@@ -61,7 +61,7 @@ def multiscale(shape: Multiscale, classes: int) -> keras.Model:
     "Rectifier nonlinearities improve neural network acoustic models", ICML 2013 (leaky ReLU); Glorot, Bordes and
     Bengio, "Deep sparse rectifier neural networks", AISTATS 2011 (ReLU); Scherer, Mueller and Behnke, "Evaluation of
     pooling operations in convolutional architectures for object recognition", ICANN 2010 (max pooling); Jaderberg et
-    al., "Spatial transformer networks", NeurIPS 2015; Srivastava et al., "Dropout", JMLR 15 (2014).
+    al., "Spatial transformer networks", NeurIPS 2015.
     """
     images = keras.Input((SIDE, SIDE, 3), name="images")
     colour, contrast = Standardise(name="standardised")(images), LocalContrast(name="contrast")(images)
@@ -85,10 +85,9 @@ def _column(x: keras.KerasTensor, shape: Multiscale, classes: int, suffix: str) 
         x = _block(x, filters, kernel, f"{number}{suffix}")
         coarse = layers.MaxPooling2D(x.shape[1] // _JOINED_SIDE)(x) if x.shape[1] > _JOINED_SIDE else x
         scales.append(layers.Flatten()(coarse))
-    x = layers.Dropout(shape.dropout)(layers.Concatenate(name=f"scales{suffix}")(scales[-shape.scales :]))
+    x = layers.Concatenate(name=f"scales{suffix}")(scales[-shape.scales :])
     x = layers.Dense(shape.hidden, use_bias=False, name=f"hidden{suffix}")(x)
     x = layers.ReLU()(normalisation(f"hidden_norm{suffix}")(x))
-    x = layers.Dropout(shape.dropout)(x)
     return layers.Dense(classes, dtype="float32", name=f"logits{suffix}")(x)
 
 

@@ -106,7 +106,9 @@ def check(batch_size: int, precision: str, replicas: int) -> None:
     Source: ``LossScaleOptimizer._tf_apply`` of Keras 3.15.
     """
     if not batch_size:
-        raise StepError(f"{replicas} processors have fewer training images than they are: train with less of them")
+        raise StepError(
+            f"there are fewer training images than processors, of which these are {replicas}: train with fewer of them"
+        )
     if batch_size % replicas:
         raise StepError(
             f"a batch of {batch_size} images cannot be shared equally by {replicas} processors: "

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Multiscale:
-    """The shape of a multi-scale LeNet."""
+    """The shape of a multi-scale LeNet; what no preset varies, ``benchmarks/ablation.py`` does."""
 
     blocks: tuple[tuple[int, int], ...]
     """Filters and kernel side of each convolution."""
     hidden: int
     """Units between features and classes."""
-    dropout: float = 0.5
     columns: tuple[str, ...] = ("both",)
     """What each of the networks side by side sees of an image: its ``colour``, its local ``contrast``, or ``both``."""
     straighten: bool = True
@@ -41,7 +40,7 @@ class Disturbances:
 
 @dataclass(frozen=True)
 class Preset:
-    """A network and how it is trained."""
+    """A network and how it is trained; what no preset varies, ``benchmarks/ablation.py`` does."""
 
     network: Multiscale | None
     """``None`` is LeNet-5, which has no choices left."""

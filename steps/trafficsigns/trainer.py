@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _WARM_UP = 0.05  # share of all steps over which the learning rate rises
 _SLOWEST_AVERAGE = 0.998
 _STEPS_AT_ONCE = 32
-"""Steps that TensorFlow takes between two looks of Python's: a small network's step is shorter than a call."""
+"""Steps that TensorFlow takes before control returns to Python: a small network's step is shorter than a call."""
 
 _SILENCE = 60.0
 """Seconds after which a long epoch tells how far it is."""
@@ -33,7 +33,7 @@ Arrays = list[npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Options:
-    """How a network is trained, whatever network it is."""
+    """How a network is trained, whichever it is."""
 
     epochs: int
     batch_size: int
@@ -46,8 +46,9 @@ class Options:
 class Trainer:
     """A network in training, beside it the same network with averaged weights, and the best of those so far.
 
-    Judged and kept are exponential moving averages of the weights (Polyak and Juditsky, SIAM J. Control Optim. 30,
-    1992), which are better and calmer than the weights of any single step. With several processors each holds the
+    Judged and kept are moving averages of the weights (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992; as
+    exponential ones Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017), which are better and
+    calmer than the weights of any single step. With several processors each holds the
     same weights, takes its part of every batch, and normalises by the statistics of the whole batch.
 
     Sources: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015; Loshchilov and Hutter, "SGDR",
@@ -123,8 +124,7 @@ class Trainer:
             variable.assign(value)
 
     def _variables(self) -> list[keras.Variable]:
-        # A model's variables, unlike its weights, include the states of the random generators behind dropout.
-        return [*self.network.variables, *self.averaged.weights, *self._optimizer.variables]
+        return [*self.network.weights, *self.averaged.weights, *self._optimizer.variables]
 
     def _take_steps(
         self, stream: Iterator[tuple[tf.Tensor, tf.Tensor]], steps: tf.Tensor
@@ -151,7 +151,8 @@ class Trainer:
         return tf.stack([loss / len(voices), right / self._options.batch_size])
 
     def _follow(self) -> None:
-        # Early on the average follows quickly, so that it does not remember the random start.
+        # Early on the average follows quickly, so that it does not remember the random start; the formula is that of
+        # tf.train.ExponentialMovingAverage.
         step = tf.cast(self._optimizer.iterations, tf.float32)
         decay = tf.minimum(_SLOWEST_AVERAGE, (1.0 + step) / (10.0 + step))
         for average, variable in zip(self.averaged.weights, self.network.weights, strict=True):

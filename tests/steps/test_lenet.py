@@ -27,12 +27,14 @@ def test_multiscale_joins_every_scale():
     assert len(network.get_layer("scales").input) == len(PRESETS["standard"].network.blocks)
 
 
-def test_a_shape_may_do_without_scales_and_colour_transform():
+def test_a_shape_may_do_without_scales_colour_transform_and_straightening():
     shape = replace(PRESETS["standard"].network, scales=1, colours=0)
     network = lenet.multiscale(shape, 43)
     assert network.get_layer("hidden").input.shape == (None, 2 * 2 * 128), "what the last block ends with"
     assert "colour" not in {layer.name for layer in network.layers}
     assert network.get_layer("conv1").input is network.get_layer("straightened").output
+    plain = lenet.multiscale(replace(shape, straighten=False), 43)
+    assert plain.get_layer("conv1").input is plain.get_layer("seen").output
 
 
 @pytest.mark.parametrize("preset", ["standard", "best", "lenet5"])
