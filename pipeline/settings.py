@@ -20,6 +20,9 @@ DEFAULT_FILE = Path(__file__).with_name("settings.toml")
 
 Share = Annotated[float, Interval(ge=0, le=1)]
 Count = Annotated[int, Gt(0)]
+CountOrNone = Annotated[int, Interval(ge=0, lt=2**31)]
+"""0 leaves it to the preset, or to nobody; the bound is that of ``steps/train.py``."""
+
 Preset = Literal["fast", "standard", "best", "lenet5"]
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 
@@ -162,10 +165,10 @@ class Training:
     """How the network is trained."""
 
     preset: Preset
-    epochs: Annotated[int, Interval(ge=0, lt=2**31)]
-    batch_size: Annotated[int, Interval(ge=0, lt=2**31)]
+    epochs: CountOrNone
+    batch_size: CountOrNone
     learning_rate: Annotated[float, Interval(ge=0, lt=math.inf)]
-    patience: Annotated[int, Interval(ge=0, lt=2**31)]
+    patience: CountOrNone
     precision: Precision
 
 

@@ -112,7 +112,7 @@ def write_archive(classifier: Classifier, record: Mapping[str, Any], handler: Pa
 
     ``record`` becomes ``1/assets.extra/training.json``, and the model for LiteRT ``1/assets.extra/model.tflite``. All
     is written beside its place and renamed last. Raises ``StepError`` if the endpoint's ``handler`` is missing, before
-    anything is written, and if the archive cannot be written, of which nothing is left then.
+    anything is written, and if the archive cannot be written; no half of ``1/`` is left then.
     """
     require(handler)
     prepare(directory)

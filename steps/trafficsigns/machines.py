@@ -106,9 +106,7 @@ def check(batch_size: int, precision: str, replicas: int) -> None:
     Source: ``LossScaleOptimizer._tf_apply`` of Keras 3.15.
     """
     if not batch_size:
-        raise StepError(
-            f"there are fewer training images than processors, of which these are {replicas}: train with fewer of them"
-        )
+        raise StepError(f"{replicas} processors are more than there are training images: train with fewer processors")
     if batch_size % replicas:
         raise StepError(
             f"a batch of {batch_size} images cannot be shared equally by {replicas} processors: "

@@ -56,7 +56,7 @@ def test_float16_is_for_one_processor():
 
 def test_a_batch_must_be_shared_equally():
     machines.check(128, "float32", 4)
-    with pytest.raises(StepError, match="fewer training images than processors, of which these are 2"):
+    with pytest.raises(StepError, match="2 processors are more than there are training images"):
         machines.check(0, "float32", 2)
     with pytest.raises(StepError, match="128 images cannot be shared equally by 3 processors"):
         machines.check(128, "float32", 3)
