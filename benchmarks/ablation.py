@@ -57,6 +57,11 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
         "network.blocks": [[24, 5], [48, 5], [80, 3], [80, 3]],
         "network.hidden": 48,
     },
+    "committee of three that see colour": {
+        "network.columns": ["colour", "colour", "colour"],
+        "network.blocks": [[24, 5], [48, 5], [80, 3], [80, 3]],
+        "network.hidden": 48,
+    },
     "committee of five": {
         "network.columns": ["both", "colour", "contrast", "both", "colour"],
         "network.blocks": [[20, 5], [40, 5], [64, 3], [64, 3]],
@@ -65,8 +70,11 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
 }
 """What each row changes in the preset ``standard``, or in constants of the modules that train.
 
-``drawn`` is how many drawn tracks of each class are added.
+``drawn`` is how many drawn tracks of each class are added. Rows are joined by ``JOINT``: what one ingredient is worth
+may depend on another.
 """
+
+JOINT = " + "
 
 EPOCHS, SEED = 6, 7
 AGAIN = (
@@ -98,7 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train what has not been trained yet, row by row, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--archive", type=Path, required=True, help="the folder with GTSRB's official zips")
-    parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), help="only these, with the epochs and seeds named")
+    parser.add_argument(
+        "--rows", nargs="+", type=_row, help=f"only these, with the epochs and seeds named; A{JOINT}B changes both"
+    )
     parser.add_argument("--epochs", type=int, help=f"of the rows that are named (default: {EPOCHS})")
     parser.add_argument("--seeds", nargs="+", type=int, help=f"of the rows that are named (default: {SEED})")
     arguments = parser.parse_args(argv)
@@ -118,13 +128,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             }  # fmt: skip
             if any(wanted.items() <= row.items() for row in done):
                 continue
-            changes = dict(ROWS[name])
+            changes = {path: value for part in name.split(JOINT) for path, value in ROWS[part].items()}
             tracks = changes.pop("drawn", 0)
             folder = _with_drawn(work, shards, tracks) if tracks else shards
             done.append({**wanted, **_train(folder, {**wanted, "changes": changes})})
             RESULTS.write_text(json.dumps(done, indent=1) + "\n")
     PAGE.write_text(page(done))
     return 0
+
+
+def _row(name: str) -> str:
+    unknown = [part for part in name.split(JOINT) if part not in ROWS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no row {unknown[0]!r}: choose from {', '.join(ROWS)}")
+    return name
 
 
 def digest(recipe: Mapping[str, Any]) -> str:
