@@ -35,6 +35,8 @@ FRACTION, SPLIT_SEED = 0.3, 11
 STANDARD = "without weight decay, mirrored signs, noise and dropout"
 """What sets the ``standard`` of today apart from those before it, as its tables say it."""
 
+_NARROW = {"network.blocks": [[24, 5], [48, 5], [80, 3], [80, 3]], "network.hidden": 48}
+
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "standard": {},
     "rare classes not repeated": {"balance": 0.0},
@@ -52,16 +54,8 @@ ROWS: Mapping[str, Mapping[str, Any]] = {
     "without label smoothing": {"label_smoothing": 0.0},
     "without shade, haze and erasing": {"disturbances.shade": 0.0, "disturbances.haze": 0.0, "disturbances.erase": 0.0},
     "drawn signs beside the real ones": {"drawn": 24},
-    "committee of three": {
-        "network.columns": ["both", "colour", "contrast"],
-        "network.blocks": [[24, 5], [48, 5], [80, 3], [80, 3]],
-        "network.hidden": 48,
-    },
-    "committee of three that see colour": {
-        "network.columns": ["colour", "colour", "colour"],
-        "network.blocks": [[24, 5], [48, 5], [80, 3], [80, 3]],
-        "network.hidden": 48,
-    },
+    "committee of three": {**_NARROW, "network.columns": ["both", "colour", "contrast"]},
+    "committee of three that see colour": {**_NARROW, "network.columns": ["colour", "colour", "colour"]},
     "committee of five": {
         "network.columns": ["both", "colour", "contrast", "both", "colour"],
         "network.blocks": [[20, 5], [40, 5], [64, 3], [64, 3]],
@@ -77,6 +71,7 @@ may depend on another.
 JOINT = " + "
 
 EPOCHS, SEED = 6, 7
+_LEAN, _THREE = "without warm-up + without local contrast", "without warm-up + committee of three"
 AGAIN = (
     ("standard", EPOCHS, 8),
     ("standard", EPOCHS, 9),
@@ -85,9 +80,22 @@ AGAIN = (
     ("the last scale alone", EPOCHS, 8),
     ("without label smoothing", EPOCHS, 8),
     ("without changes of light", EPOCHS, 8),
+    ("without warm-up", EPOCHS, 8),
+    ("without warm-up", EPOCHS, 9),
+    ("without local contrast", EPOCHS, 8),
+    (_LEAN, EPOCHS, 8),
+    (f"{_LEAN} + without the colour transform", EPOCHS, 8),
+    (f"{_LEAN} + without the colour transform + without averages of the weights", EPOCHS, SEED),
+    (f"{_LEAN} + without averages of the weights", EPOCHS, 9),
+    (f"{_LEAN} + without averages of the weights", 16, SEED),
+    (f"{_LEAN} + without averages of the weights", 16, 8),
+    (_THREE, EPOCHS, SEED),
+    (f"{_THREE} that see colour", EPOCHS, SEED),
+    (f"{_THREE} + without averages of the weights", EPOCHS, SEED),
+    (f"{_THREE} + without the colour transform + without averages of the weights", EPOCHS, SEED),
 )
-"""Rows that the table has with other epochs, or another seed, too."""
-RUNS = (*((row, EPOCHS, SEED) for row in ROWS), *AGAIN)
+"""Rows that the table has with other epochs or another seed, too, or joined."""
+RUNS = (*((row, EPOCHS, SEED) for row in ROWS if row != "committee of three that see colour"), *AGAIN)
 
 FRAMES = 6
 """Of a drawn track, as the quick start has them."""
@@ -141,6 +149,9 @@ def _row(name: str) -> str:
     unknown = [part for part in name.split(JOINT) if part not in ROWS]
     if unknown:
         raise argparse.ArgumentTypeError(f"no row {unknown[0]!r}: choose from {', '.join(ROWS)}")
+    paths = [path for part in name.split(JOINT) for path in ROWS[part]]
+    if len(paths) > len(set(paths)):
+        raise argparse.ArgumentTypeError(f"{name!r} changes {max(paths, key=paths.count)} twice")
     return name
 
 

@@ -48,8 +48,8 @@ class Trainer:
 
     Judged and kept are moving averages of the weights (Polyak and Juditsky, SIAM J. Control Optim. 30, 1992; as
     exponential ones Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017), which are better and
-    calmer than the weights of any single step. With several processors each holds the
-    same weights, takes its part of every batch, and normalises by the statistics of the whole batch.
+    calmer than the weights of any single step. With several processors each holds the same weights, takes its part of
+    every batch, and normalises by the statistics of the whole batch.
 
     Sources: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015; Loshchilov and Hutter, "SGDR",
     ICLR 2017 (rates that fall as a cosine); Goyal et al., "Accurate, large minibatch SGD", 2017 (warm-up); Szegedy et

@@ -96,11 +96,28 @@ def test_the_pages_tell_what_was_measured_of_the_ingredients():
     of_today = [row for row in rows if row["standard"] == ablation.STANDARD]
     for title, table in ablation.tables(of_today).items():
         assert table in (ROOT / "docs" / "model.md").read_text(), title
-    measured = {(part, row["epochs"], row["seed"]) for row in rows for part in row["row"].split(ablation.JOINT)}
-    assert measured >= set(ablation.RUNS), "alone or joined, on any processor, of any that standard was"
+    measured = {(row["row"], row["epochs"], row["seed"]) for row in rows}
+    assert measured >= set(ablation.RUNS), "those of all processors, and of all that standard was"
+    shown = {(row["row"], row["epochs"], row["seed"]) for row in of_today}
+    assert shown <= set(ablation.RUNS), "the table of today's has no row that make bench-ablation would not measure"
     assert {row["recipe"] for row in of_today} == {ablation.digest(recipes.recipes()["standard"])}, (
         "another standard needs a name of its own"
     )
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("without blur + without sense", "no row 'without sense': choose from standard, rare classes not repeated, "),
+        ("committee of three + without local contrast", "' changes network.columns twice"),
+    ],
+)
+def test_rows_that_do_not_exist_or_contradict_each_other_are_refused(
+    row: str, reason: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit):
+        ablation.main(["--archive=nowhere", "--rows", row])
+    assert reason in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("row", sorted(set(ablation.ROWS) - {"standard", "drawn signs beside the real ones"}))
