@@ -1,9 +1,9 @@
 """What each ingredient of the recipe is worth on whole tracks that training never saw: ``make bench-ablation``.
 
 Nothing here sees the test set. Each processor has a table of its own, since the same seed takes another course on it,
-and so has each ``standard`` that rows were changes of. Three tenths of each class's tracks validate, because on the
-pipeline's own tenth good recipes differ by a handful of images. Rows that were measured are kept, so a long list can be
-worked off in pieces.
+and so has each ``standard`` that rows were changes of, and each choice of tracks. Three tenths of each class's tracks
+validate, because on the pipeline's own tenth good recipes differ by a handful of images. Rows that were measured are
+kept, so a long list can be worked off in pieces.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "ablation.json"
 PAGE = ROOT / "docs" / "ablation.md"
 CHILD = ROOT / "benchmarks" / "peers" / "one_training.py"
 
-FRACTION, SPLIT_SEED = 0.3, 11
+FRACTION, SPLIT = 0.3, 11
+"""How many tracks validate, and the seed that chooses which."""
 
 STANDARD = "without weight decay, mirrored signs, noise and dropout"
 """What sets the ``standard`` of today apart from those before it, as its tables say it."""
@@ -72,11 +73,13 @@ JOINT = " + "
 
 EPOCHS, SEED = 6, 7
 _LEAN, _THREE = "without warm-up + without local contrast", "without warm-up + committee of three"
+_LAST = "without averages of the weights"
 AGAIN = (
     ("standard", EPOCHS, 8),
     ("standard", EPOCHS, 9),
     ("standard", 16, SEED),
     ("standard", 16, 8),
+    ("standard", 16, 9),
     ("the last scale alone", EPOCHS, 8),
     ("without label smoothing", EPOCHS, 8),
     ("without changes of light", EPOCHS, 8),
@@ -85,17 +88,21 @@ AGAIN = (
     ("without local contrast", EPOCHS, 8),
     (_LEAN, EPOCHS, 8),
     (f"{_LEAN} + without the colour transform", EPOCHS, 8),
-    (f"{_LEAN} + without the colour transform + without averages of the weights", EPOCHS, SEED),
-    (f"{_LEAN} + without averages of the weights", EPOCHS, 9),
-    (f"{_LEAN} + without averages of the weights", 16, SEED),
-    (f"{_LEAN} + without averages of the weights", 16, 8),
+    (f"{_LEAN} + without the colour transform + {_LAST}", EPOCHS, SEED),
+    (f"{_LEAN} + {_LAST}", EPOCHS, 9),
+    (f"{_LEAN} + {_LAST}", 16, SEED),
+    (f"{_LEAN} + {_LAST}", 16, 8),
+    (f"{_LEAN} + {_LAST}", 16, 9),
     (_THREE, EPOCHS, SEED),
     (f"{_THREE} that see colour", EPOCHS, SEED),
-    (f"{_THREE} + without averages of the weights", EPOCHS, SEED),
-    (f"{_THREE} + without the colour transform + without averages of the weights", EPOCHS, SEED),
+    (f"{_THREE} + {_LAST}", EPOCHS, SEED),
+    (f"{_THREE} + without the colour transform + {_LAST}", EPOCHS, SEED),
 )
 """Rows that the table has with other epochs or another seed, too, or joined."""
-RUNS = (*((row, EPOCHS, SEED) for row in ROWS if row != "committee of three that see colour"), *AGAIN)
+RUNS = (
+    *((row, EPOCHS, SEED, SPLIT) for row in ROWS if row != "committee of three that see colour"),
+    *((*run, SPLIT) for run in AGAIN),
+)
 
 FRAMES = 6
 """Of a drawn track, as the quick start has them."""
@@ -119,25 +126,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--epochs", type=int, help=f"of the rows that are named (default: {EPOCHS})")
     parser.add_argument("--seeds", nargs="+", type=int, help=f"of the rows that are named (default: {SEED})")
+    parser.add_argument("--split", type=int, help=f"the seed that chooses their validation's tracks (default: {SPLIT})")
     arguments = parser.parse_args(argv)
-    if (arguments.epochs or arguments.seeds) and not arguments.rows:
-        parser.error("--epochs and --seeds are those of --rows")
+    if (arguments.epochs or arguments.seeds or arguments.split is not None) and not arguments.rows:
+        parser.error("--epochs, --seeds and --split are those of --rows")
     epochs, seeds = arguments.epochs or EPOCHS, arguments.seeds or [SEED]
-    chosen = [(row, epochs, seed) for seed in seeds for row in arguments.rows or ()]
+    split = SPLIT if arguments.split is None else arguments.split
+    chosen = [(row, epochs, seed, split) for seed in seeds for row in arguments.rows or ()]
     done = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     recipe = digest(recipes()["standard"])
     with tempfile.TemporaryDirectory(prefix="ablation-") as scratch:
         work = Path(scratch)
-        shards = _preprocess(arguments.archive.resolve(), work / "real")
-        for name, epochs, seed in chosen or RUNS:
+        for name, epochs, seed, split in chosen or RUNS:
             wanted = {
-                "row": name, "epochs": epochs, "seed": seed, "processor": report.processor(), "standard": STANDARD,
-                "recipe": recipe,
+                "row": name, "epochs": epochs, "seed": seed, "split": split, "processor": report.processor(),
+                "standard": STANDARD, "recipe": recipe,
             }  # fmt: skip
             if any(wanted.items() <= row.items() for row in done):
                 continue
             changes = {path: value for part in name.split(JOINT) for path, value in ROWS[part].items()}
             tracks = changes.pop("drawn", 0)
+            shards = _preprocess(arguments.archive.resolve(), work / f"real-{split}", split)
             folder = _with_drawn(work, shards, tracks) if tracks else shards
             done.append({**wanted, **_train(folder, {**wanted, "changes": changes})})
             RESULTS.write_text(json.dumps(done, indent=1) + "\n")
@@ -169,13 +178,18 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
 def tables(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return what each processor measured as Markdown: a line a row, its seeds side by side, best first.
 
-    Tables go by the processor and by what ``standard`` was.
+    Tables go by the processor, by what ``standard`` was, and by the tracks that validated.
     """
-    titles = [f"{row['processor']}, `standard` {row['standard']}" for row in rows]
+    titles = [_title(row) for row in rows]
     return {
         title: _table([row for row, own in zip(rows, titles, strict=True) if own == title])
         for title in dict.fromkeys(titles)
     }
+
+
+def _title(row: Mapping[str, Any]) -> str:
+    tracks = "" if row["split"] == SPLIT else f", other tracks ({row['split']})"
+    return f"{row['processor']}, `standard` {row['standard']}{tracks}"
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -201,19 +215,20 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     )  # fmt: skip
 
 
-def _preprocess(source: Path, folder: Path) -> Path:
-    _step("preprocess", input_dir=source, output_dir=folder, validation_fraction=FRACTION, seed=SPLIT_SEED)
+def _preprocess(source: Path, folder: Path, split: int) -> Path:
+    if not folder.exists():
+        _step("preprocess", input_dir=source, output_dir=folder, validation_fraction=FRACTION, seed=split)
     return folder
 
 
 def _with_drawn(work: Path, shards: Path, tracks: int) -> Path:
     """Return shards whose training split has drawn tracks of each class, too, and the others are as they were."""
-    both, drawn = work / f"with-{tracks}-drawn", work / f"drawn-{tracks}"
+    both, drawn = work / f"{shards.name}-with-{tracks}-drawn", work / f"drawn-{tracks}"
     if not both.exists():
         options = {"tracks_per_class": tracks, "frames_per_track": FRAMES, "test_per_class": 1}
-        _step("synthesize", output_dir=drawn, seed=SPLIT_SEED, **options)
+        _step("synthesize", output_dir=drawn, seed=SPLIT, **options)
         drawn_shards = work / f"drawn-{tracks}-shards"
-        _step("preprocess", input_dir=drawn, output_dir=drawn_shards, seed=SPLIT_SEED)
+        _step("preprocess", input_dir=drawn, output_dir=drawn_shards, seed=SPLIT)
         both.mkdir()
         join([shards / "train", drawn_shards / "train"], both / "train")
         (both / "validation").symlink_to(shards / "validation")

@@ -96,9 +96,9 @@ def test_the_pages_tell_what_was_measured_of_the_ingredients():
     of_today = [row for row in rows if row["standard"] == ablation.STANDARD]
     for title, table in ablation.tables(of_today).items():
         assert table in (ROOT / "docs" / "model.md").read_text(), title
-    measured = {(row["row"], row["epochs"], row["seed"]) for row in rows}
+    measured = {(row["row"], row["epochs"], row["seed"], row["split"]) for row in rows}
     assert measured >= set(ablation.RUNS), "those of all processors, and of all that standard was"
-    shown = {(row["row"], row["epochs"], row["seed"]) for row in of_today}
+    shown = {(row["row"], row["epochs"], row["seed"], row["split"]) for row in of_today}
     assert shown <= set(ablation.RUNS), "the table of today's has no row that make bench-ablation would not measure"
     assert {row["recipe"] for row in of_today} == {ablation.digest(recipes.recipes()["standard"])}, (
         "another standard needs a name of its own"
