@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     class Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
         """Keeps the description's lines and shows defaults."""
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
+    parser = failures.Parser(description=__doc__, formatter_class=Formatter, allow_abbrev=False)
     add_options(parser)
     parser.add_argument("--region", help="AWS region, where the ordinary AWS configuration names another or none")
     parser.add_argument(

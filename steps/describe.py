@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = failures.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input-dir", type=Path, required=True, help="folder with the data set")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder for what is written")
     parser.add_argument("--contact-sheet", action="store_true", help="also draw the contact sheet")

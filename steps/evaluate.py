@@ -280,7 +280,7 @@ def _bounds(arguments: argparse.Namespace) -> list[gate.Bound]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = failures.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     processing = Path("/opt/ml/processing")
     folders = {
         "--model-dir": ("input/model", "folder with model.tar.gz, or an unpacked archive"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import logging
 import os
 import sys
@@ -31,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def explain(model_dir: Path, image: Path, output: Path) -> None:
     """Draw the sheet and write it whole or not at all.
 
-    Raises ``StepError`` for an archive or an image that cannot be read, and for a model that shows nothing of itself.
+    Raises ``StepError`` for an archive or an image that cannot be read, for a model that shows nothing of itself, and
+    for an output that cannot be written.
     """
     from trafficsigns import archive, features, signatures
 
@@ -41,16 +44,27 @@ def explain(model_dir: Path, image: Path, output: Path) -> None:
         raise StepError(f"{image} cannot be read: {error.strerror}") from error
     with tempfile.TemporaryDirectory(prefix="model-") as scratch:
         model = archive.opened(model_dir, Path(scratch))
-        drawn = features.pictures(model.explain(encoded))
+        drawn = features.pictures(model.explain(encoded, image.name))
         if not drawn:
             raise StepError(f"{model.origin}: shows no stages, since it has no signature {signatures.EXPLAIN}")
         answer = model.answer([encoded])
-    output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f".{output.name}.part")
-    features.sheet(drawn).save(beside, format="PNG")
-    beside.replace(output)
+    sheet = io.BytesIO()
+    features.sheet(drawn).save(sheet, format="PNG")
+    _write(sheet.getvalue(), output)
     logger.info("%s: %s with probability %.3f", image.name, answer.class_name[0], answer.probability[0])
     logger.info("%d pictures of the network's stages in %s", len(drawn), output)
+
+
+def _write(content: bytes, output: Path) -> None:
+    beside = output.with_name(f".{output.name}.part")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(content)
+        beside.replace(output)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise StepError(f"{output} cannot be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

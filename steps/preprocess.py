@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = failures.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     folders = {
         "--input-dir": (Path("/opt/ml/processing/input/archive"), "folder with the data set, or with its listing"),
         "--images-dir": (None, "where the images of a listed set lie, all of them or this machine's share"),

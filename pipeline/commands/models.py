@@ -186,12 +186,15 @@ def explain(
         if model is None:
             settings = load(settings_file)
             place = clouds.connect(cloud, settings)
-            model = Path(scratch)
-            registry.download(place, registry.approved(place, settings.model_package_group), model)
+            version = registry.approved(place, settings.model_package_group)
+            model = Path(scratch) / f"version-{version.number}"
+            model.mkdir()
+            registry.download(place, version, model)
         script = [sys.executable, str(ROOT / "steps" / "explain.py"), "--model-dir", str(model)]
         command = [*script, "--image", str(image), "--output", str(output)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = done.stderr.strip().splitlines()
+        # Its last line is its reason, unless something else ended it: then TensorFlow's chatter stands there.
+        lines = done.stderr.strip().splitlines() if done.returncode == 1 else ()
         raise RegistryError(lines[-1] if lines else f"steps/explain.py ended with exit code {done.returncode}")
     typer.echo(done.stdout, nl=False)

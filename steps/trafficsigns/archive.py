@@ -90,17 +90,17 @@ class Model:
         self._check(answers)
         return answers
 
-    def explain(self, image: bytes) -> dict[str, npt.NDArray[np.float32]]:
+    def explain(self, image: bytes, name: str = "the image") -> dict[str, npt.NDArray[np.float32]]:
         """Return the feature maps of one encoded image, and the filters; nothing from an archive that shows none.
 
-        Raises ``StepError`` when the graph refuses the image.
+        Raises ``StepError``, with the image's ``name``, when the graph refuses it.
         """
         if signatures.EXPLAIN not in self.saved.signatures:
             return {}
         try:
             outputs = self.saved.signatures[signatures.EXPLAIN](**{signatures.IMAGES: tf.constant([image])})
-        except tf.errors.InvalidArgumentError as error:
-            raise StepError("the image cannot be decoded: a PNG or JPEG file is needed") from error
+        except tf.errors.OpError as error:
+            raise StepError(f"{name} cannot be decoded: a PNG or JPEG file of a usual size is needed") from error
         return {name: value.numpy() for name, value in outputs.items()}
 
     def weights_digest(self) -> str:
@@ -139,11 +139,14 @@ def unpack(model_dir: Path, scratch: Path) -> Path:
     """Find or make the unpacked archive and return the folder that holds ``1/``.
 
     ``model_dir`` is an unpacked archive itself or holds ``model.tar.gz``, which is then extracted into ``scratch``.
-    Raises ``StepError`` when neither is there or the archive is truncated or reaches outside its folder.
+    Raises ``StepError`` when neither is there, for a file, and when the archive is truncated or reaches outside its
+    folder.
     """
     if (model_dir / "1").is_dir():
         return model_dir
     packed = model_dir / ARCHIVE
+    if model_dir.is_file():
+        raise StepError(f"{model_dir}: is a file; name the folder that holds {ARCHIVE}, or an unpacked archive")
     if not packed.is_file():
         raise StepError(f"{model_dir}: holds neither {ARCHIVE} nor an unpacked archive's folder 1/; {_WAY_OUT}")
     try:

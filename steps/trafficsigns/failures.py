@@ -7,12 +7,14 @@ job it runs as, so it writes both.
 
 from __future__ import annotations
 
+import argparse
 import errno
 import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,15 @@ class StepError(Exception):
 
     The text is the line that people read: it names the thing, the place and the way out.
     """
+
+
+class Parser(argparse.ArgumentParser):
+    """The arguments of a step. One that is refused fails the job as well, and SageMaker is told which."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave the message as the reason, print it with the usage, and exit with 2."""
+        write_reason(message)
+        super().error(message)
 
 
 def run(body: Callable[[], None]) -> int:

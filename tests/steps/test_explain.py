@@ -109,8 +109,26 @@ def test_what_is_no_image_is_named_and_nothing_is_written(model, tmp_path, capsy
     output = tmp_path / "sheet.png"
     command = ["--model-dir", str(model[0]), "--image", str(tmp_path / name), "--output", str(output)]
     assert explain.main(command) == 1
-    assert reason in capsys.readouterr().err
+    assert f"{name} {reason}" in capsys.readouterr().err
     assert not output.exists()
+
+
+@pytest.mark.parametrize(("place", "reason"), [("folder", "Is a directory"), ("file/sheet.png", "File exists")])
+def test_an_output_that_cannot_be_written_is_named_and_nothing_is_left(model, image, tmp_path, capsys, place, reason):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    command = ["--model-dir", str(model[0]), "--image", str(image), "--output", str(tmp_path / place)]
+    assert explain.main(command) == 1
+    assert capsys.readouterr().err == f"{tmp_path / place} cannot be written: {reason}\n"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_model_that_is_named_by_its_file_is_refused_with_the_way_out(image, tmp_path, capsys):
+    (tmp_path / "model.tar.gz").write_text("")
+    command = ["--model-dir", str(tmp_path / "model.tar.gz"), "--image", str(image), "--output", str(tmp_path / "x")]
+    assert explain.main(command) == 1
+    assert "is a file; name the folder that holds model.tar.gz" in capsys.readouterr().err
 
 
 def test_a_model_that_shows_nothing_of_itself_is_named(archive, image, tmp_path, capsys):
