@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = failures.Parser(
         description="Train the traffic-sign classifier and write the archive that an endpoint serves.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
@@ -106,12 +106,13 @@ def train(arguments: argparse.Namespace) -> None:
         replicas = team.strategy.num_replicas_in_sync
         run = training.identity(training_images, validation_images, len(names), settings, replicas)
         checkpoint = Checkpoint(arguments.checkpoint_dir / run)
+        checkpoint.prepare()
     outcome = training.fit(training_images, validation_images, len(names), settings, checkpoint, team)
     if team.is_chief:
         temperature = calibration.fit_temperature(
             training.logits(training.answering(outcome.network), validation_images.pixels), validation_images.labels
         )
-        record = training.describe(outcome, settings, names, temperature)
+        record = training.describe(outcome, names, temperature)
         export.write_archive(
             export.Classifier(outcome.network, names, temperature), record, HANDLER, arguments.model_dir
         )

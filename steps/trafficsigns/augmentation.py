@@ -114,19 +114,22 @@ def _projections(side: tf.Tensor, dice: Dice) -> tf.Tensor:
 
 
 def blur(values: tf.Tensor, dice: Dice) -> tf.Tensor:
-    """Blend each image with its 3x3 mean by a random share, mostly little."""
+    """Blend each image with its 3x3 mean by a random share, mostly little.
+
+    Takes and returns float32 ``[n, height, width, 3]``, as all that follow.
+    """
     share = _BLUR * dice.uniform(1, 1, 1) ** 2
     return values + share * (tf.nn.avg_pool2d(values, 3, 1, "SAME") - values)
 
 
 def relight(values: tf.Tensor, dice: Dice) -> tf.Tensor:
-    """Change brightness, contrast (as a power of the value) and white balance of each image."""
+    """Change each image's tones, as one power of all values from 0 to 1, and its colours, by a gain of each."""
     draw = dice.uniform(1, 1, 4, low=-1.0, high=1.0)
     return (1.0 + _GAIN * draw[..., :3]) * values ** (2.0 ** (_GAMMA * draw[..., 3:]))
 
 
 def shade(values: tf.Tensor, dice: Dice, strength: float) -> tf.Tensor:
-    """Let light fall from one side: a ramp across each image by up to ``e ** strength`` at an edge."""
+    """Let light fall from one side: a ramp along each axis, by up to ``e ** strength`` at the middle of an edge."""
     line = tf.linspace(-1.0, 1.0, values.shape[1])
     right, down = tf.unstack(dice.uniform(2, low=-strength, high=strength), axis=1)
     ramp = right[:, None, None] * line[None, None, :] + down[:, None, None] * line[None, :, None]

@@ -37,14 +37,24 @@ class Checkpoint:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._path = directory / "state.npz"
+        self._part = directory / "state.part.npz"
+
+    def prepare(self) -> None:
+        """Make the run's folder; raises ``OSError``, with the place, where nothing could be written into it."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._part.touch()
+        self._part.unlink()
 
     def save(self, arrays: Sequence[Arrays], history: list[dict[str, Any]]) -> None:
-        """Replace the stored state, whole or not at all."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        """Replace the stored state, whole or not at all; raises ``OSError`` where it cannot be written."""
         content = {f"{group}/{index}": array for group, part in enumerate(arrays) for index, array in enumerate(part)}
-        beside = self._path.with_suffix(".part.npz")
-        np.savez(beside, allow_pickle=False, history=np.array(json.dumps(history)), **content)
-        beside.replace(self._path)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        try:
+            np.savez(self._part, allow_pickle=False, history=np.array(json.dumps(history)), **content)
+            self._part.replace(self._path)
+        finally:
+            # A half that a full disk left would be brought to S3, and stay there.
+            self._part.unlink(missing_ok=True)
 
     def restore(self) -> tuple[list[Arrays], list[dict[str, Any]]] | None:
         """Return what was saved last, or nothing if nothing was, the run is over, or the file did not survive."""
@@ -60,7 +70,7 @@ class Checkpoint:
                 return list(arrays.values()), json.loads(str(stored["history"]))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             logger.warning("%s cannot be read (%s): training starts from the beginning", self._path, error)
             return None
 

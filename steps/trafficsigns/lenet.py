@@ -92,7 +92,10 @@ def _column(x: keras.KerasTensor, shape: Multiscale, classes: int, suffix: str) 
 
 
 def voices(network: keras.Model) -> keras.Model:
-    """Return the network with a list of each column's own logits, which is what each learns from."""
+    """Return the network with a list of each column's own logits, which is what each learns from.
+
+    So columns stay as different as they were when Ciresan et al. trained them one after the other.
+    """
     return keras.Model(network.input, [layer.output for layer in network.layers if layer.name.startswith("logits")])
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from trafficsigns.failures import StepError
@@ -69,11 +71,20 @@ class Team:
     strategy: tf.distribute.Strategy
     is_chief: bool = True
 
+    def told(self, numbers: Sequence[float]) -> npt.NDArray[np.float64]:
+        """Return what each processor's machine says, on all of them: float64 ``[processors, numbers]``, chief first.
+
+        Every machine must ask, with as many numbers.
+        """
+        if not self.strategy.extended._in_multi_worker_mode():
+            return np.array([numbers], np.float64)
+        own = self.strategy.run(lambda: tf.constant([numbers], tf.float64))
+        everyones: npt.NDArray[np.float64] = self.strategy.gather(own, axis=0).numpy()
+        return everyones
+
     def meet(self) -> None:
         """Wait until every machine has come this far: one that leaves early is taken for one that has died."""
-        if self.strategy.extended._in_multi_worker_mode():
-            ones = self.strategy.run(tf.function(lambda: tf.ones(())))
-            self.strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None)
+        self.told([0.0])
 
 
 def alone() -> Team:

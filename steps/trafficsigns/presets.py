@@ -31,7 +31,7 @@ class Disturbances:
     """What augmentation does to light and view, beyond what every sign is put through."""
 
     shade: float = 0.0
-    """How strongly light falls from one side: the exponent of e at the edge."""
+    """How strongly light falls from one side: the exponent of e at the middle of an edge; in a corner, twice that."""
     haze: float = 0.0
     """Largest share of a picture that vanishes in grey."""
     erase: float = 0.0

@@ -118,7 +118,7 @@ class Trainer:
         return [[np.asarray(variable) for variable in self._variables()], self._best]
 
     def resume(self, state: list[Arrays]) -> None:
-        """Go on from a state."""
+        """Go on from a state. Raises ``ValueError`` for one of another network's."""
         values, self._best = state
         for variable, value in zip(self._variables(), values, strict=True):
             variable.assign(value)

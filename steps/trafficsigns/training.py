@@ -58,7 +58,7 @@ class Hyperparameters:
 
     @classmethod
     def of(cls, preset: str, seed: int, **changes: Any) -> Hyperparameters:
-        """Take a preset's own, but for the changes that are not zero."""
+        """Take a preset's own, but for the changes that are not zero; raises ``KeyError`` for a preset that is none."""
         row = PRESETS[preset]
         own = cls(preset, row.epochs, row.batch_size, row.learning_rate, seed)
         return replace(own, **{name: value for name, value in changes.items() if value})
@@ -88,6 +88,8 @@ class Outcome:
     network: keras.Model
     selected_epoch: int
     history: list[Epoch]
+    settings: Hyperparameters
+    """As they were used: the batch may have become smaller than what was asked for."""
 
 
 def fit(
@@ -102,8 +104,9 @@ def fit(
 
     With a ``checkpoint`` the state is saved after each epoch, and a state found there is continued to the same weights
     as without the interruption. Of the machines of a ``team`` each calls this with the same arguments, and each gets
-    the same outcome; only the chief saves. Raises ``StepError`` when the loss is no longer a number, when guessing
-    would be better than what is learned, or when a batch cannot be shared equally.
+    the same outcome; only the chief saves. A batch has no more images than there are. Raises ``StepError`` when the
+    loss is no longer a number, when guessing would be better than what is learned, or when a batch cannot be shared
+    equally.
     """
     team = team or machines.alone()
     keras.utils.set_random_seed(settings.seed)
@@ -112,14 +115,17 @@ def fit(
     replicas = team.strategy.num_replicas_in_sync
     batch_size = min(settings.batch_size, len(places) // replicas * replicas)
     machines.check(batch_size, settings.precision, replicas)
+    if batch_size < settings.batch_size:
+        logger.warning("a batch has %d images instead of %d: there are no more", batch_size, settings.batch_size)
+        settings = replace(settings, batch_size=batch_size)
     options = Options(settings.epochs, batch_size, settings.learning_rate, settings.precision)
     trainer = Trainer(preset, options, classes, len(places) // batch_size, team.strategy)
-    history = _restore(trainer, checkpoint) if checkpoint else []
+    history = _restore(trainer, checkpoint, team) if checkpoint else []
     plan = Plan(batch_size, settings.epochs, settings.seed, preset.disturbances)
     stream = _stream(training, places, plan, len(history), team.strategy)
     answer = answering(trainer.averaged)
     while len(history) < settings.epochs and not _out_of_patience(history, settings.patience):
-        history.append(_epoch(trainer, stream, answer, validation, len(history) + 1))
+        history.append(_epoch(trainer, stream, answer, validation, len(history) + 1, team))
         _report(history, settings.epochs)
         _require_learning(history, settings.epochs, classes)
         if selected(history) == len(history):
@@ -129,7 +135,7 @@ def fit(
             state = trainer.state()
             if team.is_chief:
                 checkpoint.save(state, [asdict(epoch) for epoch in history])
-    return Outcome(trainer.kept(), selected(history), history)
+    return Outcome(trainer.kept(), selected(history), history, settings)
 
 
 def _stream(
@@ -151,19 +157,29 @@ def _stream(
 
 
 def _epoch(
-    trainer: Trainer, stream: Any, answer: Callable[[tf.Tensor], tf.Tensor], validation: Images, number: int
+    trainer: Trainer,
+    stream: Any,
+    answer: Callable[[tf.Tensor], tf.Tensor],
+    validation: Images,
+    number: int,
+    team: machines.Team,
 ) -> Epoch:
     started = time.perf_counter()
     loss, accuracy = trainer.epoch(stream, number)
     images_per_second = trainer.images_per_epoch / (time.perf_counter() - started)
-    validation_loss, validation_accuracy = judge(answer, validation)
+    # The chief's word counts: another processor's last bits could end a machine's training earlier than the others'.
+    validation_loss, validation_accuracy = map(float, team.told(judge(answer, validation))[0])
     seconds = time.perf_counter() - started
     return Epoch(number, loss, accuracy, validation_loss, validation_accuracy, images_per_second, seconds)
 
 
-def _restore(trainer: Trainer, checkpoint: Checkpoint) -> list[Epoch]:
-    """Take over a saved state, if there is one, and return the history that led to it."""
+def _restore(trainer: Trainer, checkpoint: Checkpoint, team: machines.Team) -> list[Epoch]:
+    """Take over a saved state, if every machine has the same one, and return the history that led to it."""
     stored = checkpoint.restore()
+    epochs = team.told([len(stored[1]) if stored else 0]).ravel().astype(int).tolist()
+    if len(set(epochs)) > 1:
+        logger.warning("the machines have states of epochs %s: training starts from the beginning", epochs)
+        return []
     if stored is None:
         return []
     state, history = stored
@@ -241,18 +257,18 @@ def _report(history: Sequence[Epoch], epochs: int) -> None:
     )  # fmt: skip
 
 
-def describe(outcome: Outcome, settings: Hyperparameters, names: Sequence[str], temperature: float) -> dict[str, Any]:
+def describe(outcome: Outcome, names: Sequence[str], temperature: float) -> dict[str, Any]:
     """Collect what ``training.json`` tells about how a network came to be."""
     return {
         "architecture": outcome.network.name,
-        "preset": settings.preset,
+        "preset": outcome.settings.preset,
         "parameters": outcome.network.count_params(),
         "classes": list(names),
         "temperature": temperature,
         "selected_epoch": outcome.selected_epoch,
         "history": [asdict(epoch) for epoch in outcome.history],
-        "hyperparameters": asdict(settings),
-        "seed": settings.seed,
+        "hyperparameters": asdict(outcome.settings),
+        "seed": outcome.settings.seed,
         "versions": {
             "python": platform.python_version(),
             "tensorflow": tf.__version__,

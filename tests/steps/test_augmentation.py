@@ -64,6 +64,34 @@ def test_each_part_of_the_warp_has_an_effect(images, monkeypatch, amplitude):
     np.testing.assert_allclose(augmentation.warp(values, dice(3, 4)), values, atol=1e-3)
 
 
+def test_blur_blends_each_image_with_its_mean_by_a_share_of_its_own_mostly_little():
+    noise = tf.random.stateless_uniform((512, 32, 32, 3), (7, 8))
+    blurred = augmentation.blur(noise, dice(5, 6, 512)).numpy()
+    inside = (slice(None), slice(1, -1), slice(1, -1))
+    mean = tf.nn.avg_pool2d(noise, 3, 1, "VALID").numpy()
+    towards, moved = mean - noise.numpy()[inside], blurred[inside] - noise.numpy()[inside]
+    share = np.sum(moved * towards, axis=(1, 2, 3)) / np.sum(towards**2, axis=(1, 2, 3))
+    np.testing.assert_allclose(moved, share[:, None, None, None] * towards, atol=1e-5)
+    # The square of what is uniform from 0 to 1 has a median of 1/4 and a mean of 1/3.
+    assert share.min() < 0.01
+    assert 0.98 < share.max() <= 1.0
+    assert np.median(share) == pytest.approx(1 / 4, abs=0.05)
+    assert share.mean() == pytest.approx(1 / 3, abs=0.04)
+
+
+def test_light_changes_each_colour_by_a_gain_of_its_own_and_all_by_one_power():
+    values = tf.constant([0.04, 0.2, 0.5])[None, None, :, None] * tf.ones((512, 1, 1, 3))
+    logarithms = np.log2(augmentation.relight(values, dice(5, 6, 512)).numpy())[:, 0]
+    power = (logarithms[:, 2] - logarithms[:, 0]) / np.log2(0.5 / 0.04)
+    np.testing.assert_allclose(power, power[:, :1] * np.ones(3), atol=1e-5)
+    gain = 2 ** (logarithms[:, 1] - power * np.log2(0.2))
+    for found, lowest, middle, highest in ((np.log2(power[:, 0]), -0.3, 0.0, 0.3), (gain, 0.85, 1.0, 1.15)):
+        assert lowest - 1e-4 < found.min() < lowest + 0.01
+        assert highest - 0.01 < found.max() < highest + 1e-4
+        assert found.mean() == pytest.approx(middle, abs=0.02)
+    assert np.ptp(gain, axis=1).mean() > 0.05, "the colours' gains are not the same"
+
+
 def test_shade_makes_one_side_lighter_and_the_middle_stays():
     grey = tf.fill((64, 33, 33, 3), 0.5)
     shaded = augmentation.shade(grey, dice(5, 6), 0.5).numpy()
@@ -72,6 +100,7 @@ def test_shade_makes_one_side_lighter_and_the_middle_stays():
     assert ends.min() < 0.6, "some are lit from the left"
     assert ends.max() > 1.6, "some from the right"
     assert ends.max() <= np.exp(1.0) + 1e-5
+    assert 1.0 < np.abs(np.log(shaded / 0.5)).max() / 0.5 <= 2.0 + 1e-5, "in a corner two ramps meet"
 
 
 def test_haze_takes_contrast_away_but_not_all_of_it(images):

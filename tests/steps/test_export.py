@@ -18,9 +18,9 @@ OF_LOGARITHMS = 2e-4
 """The same error, undiminished by how sure an answer is: a temperature that differs by a thousandth would be seen."""
 
 
-@pytest.fixture(scope="module", params=["standard", "best"])
+@pytest.fixture(scope="module", params=["standard", "best", "lenet5"])
 def network(request):
-    """One network, and a committee of them."""
+    """One network, a committee of them, and one that standardises and nothing more."""
     keras.utils.set_random_seed(3)
     network = lenet.build(PRESETS[request.param], len(NAMES))
     # As after training: fresh, its transformer changes nothing and its normalisations divide by one.

@@ -1,3 +1,4 @@
+import importlib
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,13 @@ def test_an_unwritable_folder_does_not_replace_the_reason(output, capsys):
     assert failures.run(failing_with(failures.StepError("reason"))) == 1
     assert capsys.readouterr().err.startswith("reason\n")
     assert (output / "message").read_text() == "reason"
+
+
+@pytest.mark.parametrize("step", ["deploy", "describe", "evaluate", "preprocess", "train", "validate"])
+def test_a_job_whose_arguments_are_refused_tells_sagemaker_which(output, capsys, step):
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(step).main(["--no-such-option=1"])
+    assert ended.value.code == 2
+    reason = (output / "message").read_text()
+    assert f"error: {reason}" in capsys.readouterr().err
+    assert reason.startswith(("unrecognized arguments: --no-such", "the following arguments are required: "))

@@ -1,6 +1,7 @@
 """What hours of training need: lines that tell how far it is, a state to go on from, an end to what is hopeless."""
 
 import ast
+import errno
 import json
 import logging
 import os
@@ -15,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from three_signs import CLASSES, SETTINGS, failure, run, same, signs
+from three_signs import CLASSES, SETTINGS, course, failure, run, same, signs
 
 import train
 from pipeline import clouds, definitions, settings
@@ -27,7 +28,8 @@ pytest_plugins = ["three_signs"]
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(images, slim, tmp_path, monkeypatch):
-    whole = training.fit(*images, CLASSES, slim)
+    """To the same of everything: what is learnt with, judged and kept, and would be gone on with."""
+    whole = training.fit(*images, CLASSES, slim, Checkpoint(tmp_path / "whole"))
     checkpoint = Checkpoint(tmp_path / "run")
     taken = trainer.Trainer.epoch
 
@@ -41,8 +43,12 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(images, slim, tmp_path, 
         training.fit(*images, CLASSES, slim, checkpoint)
     monkeypatch.setattr(trainer.Trainer, "epoch", taken)
     resumed = training.fit(*images, CLASSES, slim, checkpoint)
-    assert [epoch.loss for epoch in resumed.history] == [epoch.loss for epoch in whole.history]
+    assert course(resumed.history) == course(whole.history)
     assert same(resumed.network, whole.network)
+    (left, _), (expected, _) = checkpoint.restore(), Checkpoint(tmp_path / "whole").restore()
+    for arrays, others in zip(left, expected, strict=True):
+        for array, other in zip(arrays, others, strict=True):
+            np.testing.assert_array_equal(array, other)
 
 
 KILLED_IN_EPOCH_3 = """
@@ -76,7 +82,8 @@ def test_a_job_killed_in_the_middle_and_started_again_ends_like_an_unbroken_one(
     def left(name):
         record = json.loads((channels / name / "1/assets.extra/training.json").read_text())
         saved = tf.saved_model.load(str(channels / name / "1"))
-        return [epoch["loss"] for epoch in record["history"]], [weight.numpy() for weight in saved.weights]
+        history = [training.Epoch(**epoch) for epoch in record["history"]]
+        return course(history), [weight.numpy() for weight in saved.weights]
 
     assert job("unbroken", [train.__file__]).returncode == 0
     victim = job("victim", ["-c", KILLED_IN_EPOCH_3])
@@ -86,19 +93,29 @@ def test_a_job_killed_in_the_middle_and_started_again_ends_like_an_unbroken_one(
     assert second.returncode == 0
     assert "continuing after epoch 2 of an interrupted run" in second.stdout
     assert "epoch 2/4" not in second.stdout
-    (losses, weights), (expected_losses, expected) = left("second"), left("unbroken")
-    assert losses == expected_losses
+    (history, weights), (expected_history, expected) = left("second"), left("unbroken")
+    assert history == expected_history
     for weight, other in zip(weights, expected, strict=True):
         np.testing.assert_array_equal(weight, other)
 
 
-def test_training_ends_early_when_patience_does(images, monkeypatch, caplog):
+def test_training_ends_early_when_patience_does_with_the_best_epochs_weights(images, monkeypatch, caplog):
+    taken, after = trainer.Trainer.epoch, []
+
+    def epoch(self, stream, number):
+        told = taken(self, stream, number)
+        after.append(self.averaged.get_weights())
+        return told
+
+    monkeypatch.setattr(trainer.Trainer, "epoch", epoch)
     judged = iter([(0.5, 0.7), (0.4, 0.9), (0.6, 0.8), (0.5, 0.9), (0.3, 0.99)])
     monkeypatch.setattr(training, "judge", lambda *_: next(judged))
     with caplog.at_level(logging.INFO, logger=training.__name__):
         outcome = training.fit(*images, CLASSES, replace(SETTINGS, epochs=5, patience=2))
     assert (outcome.selected_epoch, len(outcome.history)) == (2, 4)
     assert "no better epoch than 2 in 2 more: training ends early" in caplog.text
+    kept = outcome.network.get_weights()
+    assert [all(map(np.array_equal, kept, weights)) for weights in after] == [False, True, False, False]
 
 
 def test_a_damaged_state_is_reported_and_not_used(tmp_path, caplog):
@@ -111,6 +128,32 @@ def test_a_damaged_state_is_reported_and_not_used(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert checkpoint.restore() is None
     assert "state.npz" in caplog.text
+    np.savez(tmp_path / "state.npz", other=np.ones(3))
+    assert checkpoint.restore() is None
+
+
+def test_a_state_that_cannot_be_written_leaves_no_half_and_the_one_before(tmp_path, monkeypatch):
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.save([[np.ones(3)], []], [])
+
+    def full(path, **content):
+        path.write_bytes(b"PK")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save([[np.zeros(3)], []], [])
+    assert [path.name for path in tmp_path.iterdir()] == ["state.npz"]
+    (((kept,),), _) = checkpoint.restore()
+    np.testing.assert_array_equal(kept, np.ones(3))
+
+
+def test_a_place_that_takes_no_state_is_noticed_before_training(channels, capsys):
+    (channels / "checkpoints").write_text("")
+    assert run("--epochs", "1", "--checkpoint-dir", str(channels / "checkpoints")) == 1
+    told = capsys.readouterr()
+    assert str(channels / "checkpoints") in told.err
+    assert "epoch 1/1" not in told.out
 
 
 def test_runs_share_a_state_only_if_nothing_between_them_differs(images):

@@ -1,13 +1,16 @@
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
+from three_signs import CLASSES, SETTINGS, course, doubtful, signs
 
-from trafficsigns import machines
+from trafficsigns import machines, training
 from trafficsigns.failures import StepError
 
 TWO = {"current_host": "algo-2", "hosts": ["algo-1", "algo-2"], "network_interface_name": "eth0"}
@@ -60,6 +63,86 @@ def test_a_batch_must_be_shared_equally():
         machines.check(0, "float32", 2)
     with pytest.raises(StepError, match="128 images cannot be shared equally by 3 processors"):
         machines.check(128, "float32", 3)
+
+
+MACHINES = """
+import json, logging, os, shutil, sys
+from pathlib import Path
+from three_signs import CLASSES, SETTINGS, course, doubtful, signs
+from trafficsigns import machines, trainer, training
+from trafficsigns.checkpoint import Checkpoint
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+place, machines._FIRST_PORT = Path(sys.argv[1]), int(sys.argv[2])
+team = machines.assemble(machines.read(os.environ))
+images, take = (signs(96, seed=1), doubtful(signs(48, seed=2))), trainer.Trainer.epoch
+
+def learn(checkpoint=None):
+    outcome = training.fit(*images, CLASSES, SETTINGS, checkpoint, team)
+    return [course(outcome.history), [weight.tolist() for weight in outcome.network.get_weights()]]
+
+def broken_off(checkpoint):
+    def epoch(self, stream, number):
+        if number == 3:
+            raise KeyboardInterrupt
+        return take(self, stream, number)
+    trainer.Trainer.epoch = epoch
+    try:
+        training.fit(*images, CLASSES, SETTINGS, checkpoint, team)
+    except KeyboardInterrupt:
+        trainer.Trainer.epoch = take
+
+unbroken = learn()
+own = Checkpoint(place / str(team.is_chief))
+broken_off(own)
+anew = learn(own)
+broken_off(own)
+team.meet()
+if not team.is_chief:
+    shutil.copytree(place / "True", place / "False", dirs_exist_ok=True)
+resumed = learn(own)
+print(json.dumps([unbroken, anew, resumed]))
+team.meet()
+"""
+"""Training that is broken off; then only the chief has a state, as it alone writes one; then all have it."""
+
+
+def ports() -> int:
+    """Return the first of two ports that are free."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            try:
+                second.bind(("127.0.0.1", first.getsockname()[1] + 1))
+            except (OSError, OverflowError):
+                continue
+            return int(first.getsockname()[1])
+
+
+def test_two_machines_learn_what_one_learns_and_go_on_together_or_begin_anew_together(tmp_path):
+    modules = os.pathsep.join(map(str, (Path(machines.__file__).parents[1], Path(__file__).parent)))
+    hosts, port = ["127.0.0.1", "localhost"], ports()
+    jobs = []
+    for host in hosts:
+        told = {"SM_RESOURCE_CONFIG": json.dumps({"hosts": hosts, "current_host": host}), "PYTHONPATH": modules}
+        command = [sys.executable, "-c", MACHINES, str(tmp_path), str(port)]
+        environment = {**os.environ, **told, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        # Into files: a full pipe would hold up one machine, and with it the other.
+        with (tmp_path / f"{host}.log").open("w") as log:
+            jobs.append(subprocess.Popen(command, env=environment, stdout=log))
+    assert [job.wait(timeout=300) for job in jobs] == [0, 0]
+    said = [(tmp_path / f"{host}.log").read_text() for host in hosts]
+    for text in said:
+        assert "the machines have states of epochs [2, 0]: training starts from the beginning" in text
+        assert text.count("continuing after epoch 2 of an interrupted run") == 1
+    together, other = (json.loads(text.splitlines()[-1]) for text in said)
+    assert together == other
+    unbroken, anew, resumed = together
+    assert anew == unbroken
+    assert resumed == unbroken
+    alone = training.fit(signs(96, seed=1), doubtful(signs(48, seed=2)), CLASSES, SETTINGS)
+    np.testing.assert_allclose(unbroken[0], course(alone.history), atol=1e-4)
+    for weight, expected in zip(unbroken[1], alone.network.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, atol=1e-4)
 
 
 APART = 1e-3

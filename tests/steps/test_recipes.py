@@ -66,7 +66,7 @@ def test_averages_follow_the_weights_quickly_at_first_and_slowly_later(images):
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_learns_and_leaves_weights_of_full_precision(images, precision):
     outcome = training.fit(*images, CLASSES, replace(SETTINGS, precision=precision, epochs=4))
-    assert outcome.history[-1].validation_accuracy > 0.9
+    assert outcome.history[-1].validation_accuracy > 0.8, "and an eighth of the labels is wrong"
     assert {weight.dtype for weight in outcome.network.get_weights()} == {np.dtype(np.float32)}
     assert keras.mixed_precision.dtype_policy().name == "float32", "the next network is not touched by it"
 
@@ -81,12 +81,13 @@ def test_a_network_computes_in_the_precision_that_was_asked_for(images, name, pr
     assert learner.network.output.dtype == "float32", "of softmax and loss sixteen bits are too few"
     scales = isinstance(learner._optimizer, keras.optimizers.LossScaleOptimizer)
     assert scales is (precision == "mixed_float16")
-    before = learner.averaged.get_weights()
-    loss, _ = learner.epoch(training._stream(images[0], np.arange(96), plan, 0, alone), 1)
-    assert np.isfinite(loss)
-    moved = any(np.any(old != new) for old, new in zip(before, learner.averaged.get_weights(), strict=True))
+    before = [np.asarray(variable) for variable in learner.averaged.trainable_variables]
+    stream = training._stream(images[0], np.arange(96), plan, 0, alone)
     # Loss scaling begins so high that float16's first steps may overflow; it leaves them out, as it should.
-    assert moved or scales
+    losses = [learner.epoch(stream, 1)[0] for _ in range(3)]
+    assert np.all(np.isfinite(losses))
+    moved = zip(before, learner.averaged.trainable_variables, strict=True)
+    assert any(np.any(old != variable) for old, variable in moved if "conv" in variable.path)
 
 
 def test_a_preset_is_trained_by_its_own_recipe(images, monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from three_signs import CLASSES, NAMES, SETTINGS, failure, run, same, write_split
+from three_signs import CLASSES, NAMES, SETTINGS, course, failure, run, same
 
 import train
 from trafficsigns import calibration, dataset, training
@@ -44,25 +44,19 @@ def test_the_environment_of_a_training_job_suffices_for_a_complete_archive(chann
 
 
 def test_what_is_served_has_the_temperature_that_suits_validation_best(channels, images):
-    """Every eighth label is wrong, so that no network can be sure and right."""
-    wrong = np.arange(48) % 8 == 0
-    labels = np.where(wrong, (images[1].labels + 1) % 3, images[1].labels)
-    for shard in (channels / "validation").iterdir():
-        shard.unlink()
-    write_split(channels / "validation", dataset.Images(images[1].pixels, labels))
     assert run("--epochs", "4") == 0
     temperature = json.loads((channels / "model/1/assets.extra/training.json").read_text())["temperature"]
     served = tf.saved_model.load(str(channels / "model/1"))
     encoded = tf.stack([tf.io.encode_png(image) for image in images[1].pixels])
     # But for a constant, these are the network's logits: what divided them must be what suits them best.
     logits = np.log(served.signatures["serving_default"](image_bytes=encoded)["probabilities"].numpy()) * temperature
-    assert calibration.fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.01)
+    assert calibration.fit_temperature(logits, images[1].labels) == pytest.approx(temperature, rel=0.01)
     assert abs(temperature - 1.0) > 0.05, "or nothing is shown"
 
 
 def test_a_separable_set_is_learnt(outcome):
     assert outcome.history[-1].loss < 0.7 * outcome.history[0].loss
-    assert outcome.history[-1].validation_accuracy > 0.9
+    assert outcome.history[-1].validation_accuracy > 0.8, "and an eighth of the labels is wrong"
 
 
 def test_the_selected_epoch_is_the_one_whose_weights_come_back(outcome, images):
@@ -82,13 +76,16 @@ def test_selection_prefers_the_lower_loss_to_one_image_more():
 
 
 def test_the_seed_decides_the_weights(outcome, images):
-    assert same(training.fit(*images, CLASSES, SETTINGS).network, outcome.network)
+    again = training.fit(*images, CLASSES, SETTINGS)
+    assert course(again.history) == course(outcome.history)
+    assert same(again.network, outcome.network)
     assert not same(training.fit(*images, CLASSES, replace(SETTINGS, seed=2)).network, outcome.network)
 
 
 def test_the_seed_decides_the_weights_of_the_default_network(images, slim):
-    first, again = (training.fit(*images, CLASSES, replace(slim, epochs=2)).network for _ in range(2))
-    assert same(first, again)
+    first, again = (training.fit(*images, CLASSES, replace(slim, epochs=2)) for _ in range(2))
+    assert course(first.history) == course(again.history)
+    assert same(first.network, again.network)
 
 
 def test_without_shards_the_folder_is_named(channels, capsys):
@@ -160,7 +157,16 @@ def test_an_empty_split_is_refused(tmp_path):
 def test_hyperparameters_out_of_range_are_refused_by_name(channels, capsys, option):
     with pytest.raises(SystemExit, match="2"):
         run(*option)
-    assert f"argument {option[0]}" in capsys.readouterr().err
+    reason = (channels / "output/failure").read_text()
+    assert reason.startswith(f"argument {option[0]}: ")
+    assert f"error: {reason}" in capsys.readouterr().err
+
+
+def test_a_batch_has_no_more_images_than_there_are_and_the_archive_says_how_many(channels, caplog):
+    assert run("--epochs", "1", "--batch-size", "4096") == 0
+    assert "a batch has 96 images instead of 4096" in caplog.text
+    record = json.loads((channels / "model/1/assets.extra/training.json").read_text())
+    assert record["hyperparameters"]["batch_size"] == 96
 
 
 def test_help_is_complete_and_needs_no_tensorflow():
