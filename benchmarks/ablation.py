@@ -99,9 +99,17 @@ AGAIN = (
     (f"{_THREE} + without the colour transform + {_LAST}", EPOCHS, SEED),
 )
 """Rows that the table has with other epochs or another seed, too, or joined."""
+OTHER = 12
+ELSEWHERE = (
+    *((row, EPOCHS, seed) for seed in (SEED, 8) for row in ("standard", "without warm-up", _LAST)),
+    *(("without local contrast", EPOCHS, seed) for seed in (SEED, 8)),
+    *((row, 16, seed) for seed in (SEED, 8, 9) for row in ("standard", f"{_LEAN} + {_LAST}")),
+)
+"""Rows that are measured on other tracks as well, since a few tracks decide."""
 RUNS = (
     *((row, EPOCHS, SEED, SPLIT) for row in ROWS if row != "committee of three that see colour"),
     *((*run, SPLIT) for run in AGAIN),
+    *((*run, OTHER) for run in ELSEWHERE),
 )
 
 FRAMES = 6
@@ -114,7 +122,8 @@ Each figure is one run; those of several seeds stand side by side. Loss is the c
 fitting the temperature, both on the same images, so that more epochs have more chances. *Spoilt* is the accuracy on
 some of them after the eight corruptions of the gate, which tells more apart where nearly every picture is recognised.
 Minutes are processor time divided by two: the least that the run takes on two cores of that processor. The same seed on
-another processor is another run, and `standard` was not always the same: compare within a table."""
+another processor is another run, `standard` was not always the same, and other tracks (`--split`) are easier or harder:
+compare within a table."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -32,8 +32,8 @@ RUNS = (("fast", 7), *((preset, seed) for seed in (7, 8, 9) for preset in ("stan
 EXPLANATION = """\
 Each row is one run of `steps/train.py` and one look at the official test set by `steps/evaluate.py`. Minutes are
 processor time divided by two, the least that training takes on two cores; *by the clock* is what its epochs took beside
-whatever else the machine did. Latency is the serving signature's on one encoded image of 48x48 pixels, one thread,
-median of 200 calls. Multiplications are those of convolutions and dense layers for one image."""
+whatever else the machine did. Latency is the serving signature's on one encoded image of 48x48 pixels, one thread an
+operation, median of 200 calls. Multiplications are those of convolutions and dense layers for one image."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,9 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             about = {"preset": preset, "seed": seed, "processor": report.processor(), "recipe": known[preset]}
             stored.append({**about, **_measure(work, preset, seed)})
             RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
-    done = of_today(stored, known)
-    text = ["# Presets on the official test set", EXPLANATION, table(done), means(done)]
-    RESULTS.with_suffix(".md").write_text("\n\n".join(text) + "\n")
+    RESULTS.with_suffix(".md").write_text(page(of_today(stored, known)))
     return 0
 
 
@@ -76,6 +74,13 @@ def recipes() -> dict[str, Any]:
 def of_today(rows: Sequence[Mapping[str, Any]], known: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the runs whose preset still has the recipe that they had."""
     return [row for row in rows if row["recipe"] == known[row["preset"]]]
+
+
+def page(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the runs as a page that names the processors they were made on."""
+    processors = ", ".join(sorted({row["processor"] for row in rows}))
+    told = ("# Presets on the official test set", EXPLANATION, f"Processor: {processors}.", table(rows), means(rows))
+    return "\n\n".join(told) + "\n"
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -133,6 +138,8 @@ def _measure(work: Path, preset: str, seed: int) -> dict[str, Any]:
         "upper": metrics["accuracy_upper"],
         "wrong": sum(map(sum, matrix)) - sum(row[index] for index, row in enumerate(matrix)),
         "worst": metrics["worst_class_recall"],
+        "recalls": {each["class_name"]: each["recall"] for each in evaluation["classes"]},
+        "temperature": training["temperature"],
         "calibration": metrics["expected_calibration_error"],
         "megabytes": sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) / 1e6,
         **json.loads(answer.read_text()),

@@ -1,6 +1,7 @@
 """What the benchmarks ask of the step scripts, which nobody runs often enough to notice that it no longer exists."""
 
 import json
+import re
 import signal
 import statistics
 import subprocess
@@ -51,10 +52,9 @@ def runs_of_today() -> list[Any]:
 
 def test_the_pages_tell_what_was_measured_of_the_presets():
     rows = runs_of_today()
-    for page in (presets.RESULTS.with_suffix(".md"), ROOT / "docs" / "model.md"):
-        assert presets.table(rows) in page.read_text(), page.name
-    assert presets.means(rows) in presets.RESULTS.with_suffix(".md").read_text()
+    assert presets.RESULTS.with_suffix(".md").read_text() == presets.page(rows)
     readme, page = (ROOT / "README.md").read_text(), (ROOT / "docs" / "model.md").read_text()
+    assert presets.table(rows) in page
     for preset in ("standard", "best"):
         mean = statistics.mean(row["accuracy"] for row in rows if row["preset"] == preset)
         assert f"**{100 * mean:.2f} %**" in page, preset
@@ -62,6 +62,20 @@ def test_the_pages_tell_what_was_measured_of_the_presets():
         accuracy, lower, upper = (f"{100 * row[name]:.2f}" for name in ("accuracy", "lower", "upper"))
         told = f"| {row['minutes']:.1f} | {row['seed']} | {accuracy} % | {lower} to {upper} | {row['wrong']} |"
         assert told in readme, row["preset"]
+
+
+def test_the_page_tells_how_many_pedestrians_were_recognised():
+    found: dict[str, list[str]] = {"standard": [], "best": []}
+    for row in sorted(runs_of_today(), key=lambda row: int(row["seed"])):
+        if row["preset"] in found:
+            found[row["preset"]].append(f"{60 * row['recalls']['Pedestrians']:.0f}")
+    told = (f"`{preset}`\\s.*?{first}, {second}\\sand\\s{third}" for preset, (first, second, third) in found.items())
+    assert re.search(".*?".join(told), (ROOT / "docs" / "model.md").read_text(), re.DOTALL)
+
+
+def test_what_is_served_was_tested_at_a_lower_temperature_than_any_that_training_found():
+    """Lower ones make differences larger. 0.1 is ``TEMPERATURE`` of ``tests/steps/test_export.py``."""
+    assert min(row["temperature"] for row in runs_of_today() if "temperature" in row) > 0.1
 
 
 @pytest.mark.parametrize(
