@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import logging
 import os
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from PIL import Image
 
 from trafficsigns import failures
 from trafficsigns.failures import StepError
@@ -48,18 +49,16 @@ def explain(model_dir: Path, image: Path, output: Path) -> None:
         if not drawn:
             raise StepError(f"{model.origin}: shows no stages, since it has no signature {signatures.EXPLAIN}")
         answer = model.answer([encoded])
-    sheet = io.BytesIO()
-    features.sheet(drawn).save(sheet, format="PNG")
-    _write(sheet.getvalue(), output)
+    _save(features.sheet(drawn), output)
     logger.info("%s: %s with probability %.3f", image.name, answer.class_name[0], answer.probability[0])
     logger.info("%d pictures of the network's stages in %s", len(drawn), output)
 
 
-def _write(content: bytes, output: Path) -> None:
+def _save(sheet: Image.Image, output: Path) -> None:
     beside = output.with_name(f".{output.name}.part")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(content)
+        sheet.save(beside, format="PNG")
         beside.replace(output)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -94,7 +94,7 @@ def _column(x: keras.KerasTensor, shape: Multiscale, classes: int, suffix: str) 
 def voices(network: keras.Model) -> keras.Model:
     """Return the network with a list of each column's own logits, which is what each learns from.
 
-    So columns stay as different as they were when Ciresan et al. trained them one after the other.
+    None learns from another's answers, as if they were trained one after the other, which Ciresan et al. did.
     """
     return keras.Model(network.input, [layer.output for layer in network.layers if layer.name.startswith("logits")])
 

@@ -73,11 +73,6 @@ def test_the_page_tells_how_many_pedestrians_were_recognised():
     assert re.search(".*?".join(told), (ROOT / "docs" / "model.md").read_text(), re.DOTALL)
 
 
-def test_what_is_served_was_tested_at_a_lower_temperature_than_any_that_training_found():
-    """Lower ones make differences larger. 0.1 is ``TEMPERATURE`` of ``tests/steps/test_export.py``."""
-    assert min(row["temperature"] for row in runs_of_today() if "temperature" in row) > 0.1
-
-
 @pytest.mark.parametrize(
     ("preset", "seeds", "accuracy", "minutes"),
     [("fast", 1, 0.975, 6), ("standard", 3, 0.9884, 30), ("best", 3, 0.99, 120)],

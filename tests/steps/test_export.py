@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipeline.settings import ROOT
 from trafficsigns import calibration, export, images, lenet, training
 from trafficsigns.failures import StepError
 from trafficsigns.presets import PRESETS
@@ -95,6 +96,11 @@ def test_the_signature_has_exactly_the_agreed_inputs_and_outputs(archive):
         "top_class_names": (tf.string, (None, 5)),
         "top_probabilities": (tf.float32, (None, 5)),
     }
+
+
+def test_training_found_no_temperature_so_low_as_the_one_that_is_tested_here():
+    rows = json.loads((ROOT / "benchmarks" / "results" / "presets.json").read_text())
+    assert min(row["temperature"] for row in rows if "temperature" in row) > TEMPERATURE
 
 
 def test_the_served_probabilities_are_those_of_the_network_at_its_temperature(serve, network):
