@@ -10,7 +10,7 @@ from trafficsigns.presets import PRESETS
 
 CONSTANTS = {
     augmentation: [name for name in vars(augmentation) if name.startswith("_") and name.isupper()],
-    trainer: ["_WARM_UP", "_SLOWEST_AVERAGE"],
+    trainer: ["_SLOWEST_AVERAGE"],
 }
 
 

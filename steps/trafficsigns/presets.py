@@ -47,7 +47,7 @@ class Preset:
     epochs: int
     batch_size: int = 128
     learning_rate: float = 3e-3
-    """Highest rate of the schedule."""
+    """The first of the schedule, and its highest."""
     label_smoothing: float = 0.1
     disturbances: Disturbances = Disturbances()
     balance: float = 0.0

@@ -20,7 +20,6 @@ from trafficsigns.presets import Preset
 
 logger = logging.getLogger(__name__)
 
-_WARM_UP = 0.05  # share of all steps over which the learning rate rises
 _SLOWEST_AVERAGE = 0.998
 _STEPS_AT_ONCE = 32
 """Steps that TensorFlow takes before control returns to Python: a small network's step is shorter than a call."""
@@ -52,9 +51,8 @@ class Trainer:
     every batch, and normalises by the statistics of the whole batch.
 
     Sources: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015; Loshchilov and Hutter, "SGDR",
-    ICLR 2017 (rates that fall as a cosine); Goyal et al., "Accurate, large minibatch SGD", 2017 (warm-up); Szegedy et
-    al., "Rethinking the Inception architecture for computer vision", CVPR 2016 (label smoothing); Micikevicius et al.,
-    "Mixed precision training", ICLR 2018.
+    ICLR 2017 (rates that fall as a cosine); Szegedy et al., "Rethinking the Inception architecture for computer
+    vision", CVPR 2016 (label smoothing); Micikevicius et al., "Mixed precision training", ICLR 2018.
     """
 
     def __init__(
@@ -170,10 +168,6 @@ def _under(precision: str, build: Any) -> keras.Model:
 
 
 def _optimizer(options: Options, total_steps: int) -> keras.optimizers.Optimizer:
-    warm_up = max(1, round(_WARM_UP * total_steps))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, total_steps - warm_up), warmup_target=options.learning_rate, warmup_steps=warm_up
-    )
-    optimizer = keras.optimizers.Adam(schedule)
+    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(options.learning_rate, total_steps))
     # Sixteen bits of float16 lose small gradients.
     return keras.optimizers.LossScaleOptimizer(optimizer) if options.precision == "mixed_float16" else optimizer
