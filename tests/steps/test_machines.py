@@ -145,11 +145,11 @@ def test_two_machines_learn_what_one_learns_and_go_on_together_or_begin_anew_tog
         np.testing.assert_allclose(weight, expected, atol=1e-4)
 
 
-APART = 1e-2
+APART = 1e-3
 """How far two processors may end from one, as a share of the way that the weights went.
 
-Mostly it is some millionths, and 0.002 where a rounding falls otherwise: Adam's first steps are as long for a gradient
-that is all rounding as for any other. Statistics of half a batch instead of the whole lead 0.8 apart.
+It is some millionths, and half of this with another processor's kernels (ONEDNN_MAX_CPU_ISA=AVX2), since Adam's first
+steps are as long for a gradient that is all rounding as for any other. Statistics of half a batch lead 0.8 apart.
 """
 
 MIRRORED = """
